@@ -1,0 +1,29 @@
+"""Configuration: frozen dataclasses are the schema, TOML is the notation."""
+
+from fedelta.config._bind import bind
+from fedelta.config._duration import Duration
+from fedelta.config._job import (
+    AggregatorConfig,
+    EvaluateConfig,
+    JobConfig,
+    JobSpec,
+    ModelConfig,
+    RoundsConfig,
+    ServerOptimizerConfig,
+    load_job,
+    parse_job,
+)
+
+__all__ = [
+    "AggregatorConfig",
+    "Duration",
+    "EvaluateConfig",
+    "JobConfig",
+    "JobSpec",
+    "ModelConfig",
+    "RoundsConfig",
+    "ServerOptimizerConfig",
+    "bind",
+    "load_job",
+    "parse_job",
+]

@@ -1,0 +1,89 @@
+"""What a data scientist writes: a `Learner`. Needs neither torch nor grpc."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+def _ignore(fraction: float, metrics: Mapping[str, float]) -> None:
+    """Without a runtime there is nobody to tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One assignment, as the learner sees it."""
+
+    job: str = ""
+    """The job's id."""
+    round: int = 0
+    """The round, from 1; 0 while the initial model is made."""
+    client: str = ""
+    """This client's name."""
+    seed: int = 0
+    """Derived from the job's seed, the round and the client's name. Python, numpy and torch are seeded with it
+    before the learner is called."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The job file's [train] table."""
+    device: str = "cpu"
+    """Where to compute: what `--device` said, for example "cpu" or "cuda"."""
+    on_progress: Callable[[float, Mapping[str, float]], None] = field(default=_ignore, repr=False, compare=False)
+    """Where `report` goes; set by the runtime."""
+
+    def report(self, fraction: float, **metrics: float) -> None:
+        """Tells the coordinator how far the work is (0 to 1) and the latest numbers. Cheap; call it at will."""
+        self.on_progress(fraction, metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What `Learner.train` returns."""
+
+    examples: int
+    """Number of distinct local examples trained on: the weight of this update. At least 1."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Training metrics, for example {"loss": 0.3}. They leave the site."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult:
+    """What `Learner.evaluate` returns."""
+
+    examples: int
+    """Number of local examples evaluated on: the weight of the metrics. At least 1."""
+    metrics: Mapping[str, float]
+    """For example {"accuracy": 0.9, "loss": 0.3}. They leave the site."""
+
+
+class Learner:
+    """Model, data, training and evaluation at one site.
+
+    The runtime makes one instance per trainer process, sets `data` and `device`, calls `setup` once and
+    `model` once, and then `train` and `evaluate` for every assignment with that same model object, whose
+    tensors hold the round's model. Whatever `train` leaves in the model is the result.
+
+    A model is a `torch.nn.Module`, or a mutable mapping of names to numpy arrays.
+    """
+
+    name: ClassVar[str] = ""
+    """What jobs call this learner. Empty: the "module:Class" it was loaded by."""
+
+    data: Path | None = None
+    """The client's `--data`; set before `setup`."""
+    device: str = "cpu"
+    """The client's `--device`, resolved; set before `setup`."""
+
+    def setup(self) -> None:
+        """Called once, before `model`: read the data here."""
+
+    def model(self) -> Any:
+        """Builds the model. Its values matter only where it becomes a job's initial model."""
+        raise NotImplementedError(f"{type(self).__name__} must define model()")
+
+    def train(self, model: Any, task: Task) -> TrainResult:
+        """Trains `model` in place on the local data."""
+        raise NotImplementedError(f"{type(self).__name__} must define train()")
+
+    def evaluate(self, model: Any, task: Task) -> EvalResult:
+        """Evaluates `model` on the local data."""
+        raise NotImplementedError(f"{type(self).__name__} must define evaluate()")

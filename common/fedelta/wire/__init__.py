@@ -1,0 +1,1 @@
+"""What both ends of a connection share: bulk messages, channel settings, errors and versions."""
