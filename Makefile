@@ -1,0 +1,46 @@
+# Everything a contributor runs. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= python3
+# pip options for the installation, for example the index with torch's smaller CPU build:
+#   make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+PIP_ARGS ?=
+DEMO_ARGS ?=
+TEST_ARGS ?= -n logical --maxprocesses 4
+BENCH_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint proto proto-baseline bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+demo: $(STAMP) ## run a whole federation on this machine: a coordinator and four clients (DEMO_ARGS=...)
+	@$(BIN)/fedelta demo $(DEMO_ARGS)
+
+test: $(STAMP) ## run the tests (TEST_ARGS=...)
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(STAMP) ## ruff, mypy, and the checks of the contract
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	scripts/check-protos
+
+proto: $(STAMP) ## generate common/fedelta/v1 from protos/
+	scripts/generate-protos common
+
+proto-baseline: ## with a release: make today's contract the one that later changes must not break
+	scripts/buf build --exclude-source-info -o protos/baseline.binpb
+
+bench: $(STAMP) ## measure rounds beside raw sockets (BENCH_ARGS=...)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+clean: ## remove .venv and what tools left behind
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+$(STAMP): pyproject.toml constraints.txt
+	@PYTHON='$(PYTHON)' scripts/make-venv $(VENV) $(PIP_ARGS)
+	@touch $@
