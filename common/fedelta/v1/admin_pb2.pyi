@@ -1001,12 +1001,15 @@ class Client(_message.Message):
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_IDS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     state: Global___ClientState.ValueType
     """What it is doing."""
     software_version: _builtins.str
     """Its software version."""
+    progress: _builtins.float
+    """Share done of the assignment it works on, 0 to 1, as far as it says."""
     @_builtins.property
     def learners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The learners it offers."""
@@ -1028,10 +1031,11 @@ class Client(_message.Message):
         software_version: _builtins.str = ...,
         last_seen: _timestamp_pb2.Timestamp | None = ...,
         assignment_ids: _abc.Iterable[_builtins.str] | None = ...,
+        progress: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen", b"last_seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_ids", b"assignment_ids", "last_seen", b"last_seen", "learners", b"learners", "name", b"name", "software_version", b"software_version", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_ids", b"assignment_ids", "last_seen", b"last_seen", "learners", b"learners", "name", b"name", "progress", b"progress", "software_version", b"software_version", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,113 @@
+"""The durable part of the engine's state, changed by applying records and in no other way."""
+
+from collections import OrderedDict, defaultdict
+from functools import singledispatchmethod
+
+from fedelta.config import parse_job
+from fedelta.errors import NotFoundError
+from fedelta_server.engine import records
+from fedelta_server.engine._state import Assignment, Job, ModelRef, Phase, Round
+from fedelta_server.engine.words import JobState
+
+_ENDINGS_KEPT = 65_536
+
+
+class Book:
+    """Jobs with their open rounds and assignments, and how recent assignments ended."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.assignments: dict[str, Assignment] = {}
+        """The open assignments by id."""
+        self.queues: defaultdict[str, dict[str, Assignment]] = defaultdict(dict)
+        """The open assignments of each client by id, oldest first."""
+        self.endings: OrderedDict[str, records.ParticipationEnded] = OrderedDict()
+        """How the latest assignments ended, by id."""
+        self._openings = 0
+
+    def job(self, job_id: str) -> Job:
+        """A job. Raises `NotFoundError`."""
+        if job_id not in self.jobs:
+            raise NotFoundError(f"there is no job {job_id!r}; `fedelta job list` shows those there are")
+        return self.jobs[job_id]
+
+    @singledispatchmethod
+    def apply(self, record: records.Record) -> None:
+        """Changes the state as the record says."""
+        raise TypeError(f"no rule for {type(record).__name__}")
+
+    @apply.register
+    def _(self, record: records.JobSubmitted) -> None:
+        initial = ModelRef(0, record.digest, record.length) if record.digest else None
+        self.jobs[record.job] = Job(
+            id=record.job,
+            spec=parse_job(record.toml, record.job),
+            toml=record.toml,
+            submitted_unix=record.submitted_unix,
+            initial=initial,
+            model=initial,
+        )
+
+    @apply.register
+    def _(self, record: records.JobStateChanged) -> None:
+        job = self.jobs[record.job]
+        if record.state is JobState.RUNNING:
+            job.failed_attempts = 0
+        job.state, job.reason = record.state, record.reason
+        if record.state.ended:
+            job.round = None
+
+    @apply.register
+    def _(self, record: records.PhaseOpened) -> None:
+        job = self.jobs[record.job]
+        opened = [Assignment(job.id, record.round, record.attempt, record.phase, name) for name in record.clients]
+        phase = Phase(record.phase, tuple(record.clients), {each.client: each for each in opened})
+        for assignment in opened:
+            self.assignments[assignment.id] = assignment
+            self.queues[assignment.client][assignment.id] = assignment
+        if job.round is None:
+            job.round = Round(record.round, record.attempt, phase)
+        else:
+            job.round.phase = phase
+        job.attempts = record.attempt
+        self._openings += 1
+        job.last_opened = self._openings
+
+    @apply.register
+    def _(self, record: records.ParticipationEnded) -> None:
+        round_ = self._round(record.job)
+        assignment = round_.phase.open.pop(record.participation.client)
+        round_.parts.append(record.participation)
+        del self.assignments[assignment.id]
+        queue = self.queues[assignment.client]
+        del queue[assignment.id]
+        if not queue:
+            del self.queues[assignment.client]
+        self.endings[assignment.id] = record
+        while len(self.endings) > _ENDINGS_KEPT:
+            self.endings.popitem(last=False)
+
+    @apply.register
+    def _(self, record: records.VersionMade) -> None:
+        job = self.jobs[record.job]
+        job.model = ModelRef(record.version, record.digest, record.length)
+        if record.version == 0:
+            job.initial, job.round, job.attempts, job.failed_attempts = job.model, None, 0, 0
+
+    @apply.register
+    def _(self, record: records.RoundClosed) -> None:
+        job = self.jobs[record.job]
+        job.rounds_done = record.number
+        job.round, job.attempts, job.failed_attempts = None, 0, 0
+
+    @apply.register
+    def _(self, record: records.RoundFailed) -> None:
+        job = self.jobs[record.job]
+        job.round = None
+        job.failed_attempts += 1
+
+    def _round(self, job_id: str) -> Round:
+        round_ = self.jobs[job_id].round
+        if round_ is None:
+            raise ValueError(f"job {job_id} has no open round")
+        return round_

@@ -1,0 +1,53 @@
+"""Who is connected. Volatile: after a restart clients register again."""
+
+from collections.abc import Iterator
+
+from fedelta.errors import NameInUseError, UnknownSessionError
+from fedelta_server.engine._state import LIVENESS_SECONDS, Client
+from fedelta_server.engine.events import ClientRegistered, SessionEvent
+
+
+class Clients:
+    """The registered clients by name and by session."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Client] = {}
+        self._by_session: dict[str, Client] = {}
+
+    def __iter__(self) -> Iterator[Client]:
+        return (self._by_name[name] for name in sorted(self._by_name))
+
+    def register(self, event: ClientRegistered) -> None:
+        """Opens a session. Raises `NameInUseError` while another one under the name is live."""
+        known = self._by_name.get(event.name)
+        if known is not None and known.session == event.session:
+            known.learners, known.last_heard, known.left = event.learners, event.at, False
+            return
+        if known is not None:
+            if known.live(event.at):
+                raise NameInUseError(
+                    f"another live process is registered as {event.name!r}. Give this one another --name, or stop that "
+                    f"one; if it is dead, its name is free {LIVENESS_SECONDS:g} s after it was last heard"
+                )
+            del self._by_session[known.session]
+        client = Client(event.name, event.session, event.learners, event.software_version, event.at)
+        self._by_name[event.name] = self._by_session[event.session] = client
+
+    def heard(self, event: SessionEvent) -> Client:
+        """Notes the sign of life and says whose it is. Raises `UnknownSessionError`."""
+        client = self.of_session(event.session)
+        client.last_heard = event.at
+        client.disconnected = False
+        return client
+
+    def of_session(self, session: str) -> Client:
+        """The client of a session. Raises `UnknownSessionError`."""
+        client = self._by_session.get(session)
+        if client is None or client.left:
+            raise UnknownSessionError("the session is not open; register again")
+        return client
+
+    def live(self, name: str, now: float) -> bool:
+        """Whether the client of that name can be expected to take work."""
+        client = self._by_name.get(name)
+        return client is not None and client.live(now)

@@ -1,0 +1,161 @@
+"""The engine's state: clients, jobs, rounds, phases, assignments.
+
+What is marked volatile is not in the journal: it is lost with the process and starts afresh.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import blake3
+
+from fedelta.config import JobSpec
+from fedelta_server.engine.records import Participation
+from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+
+LIVENESS_SECONDS = 15.0
+"""A session that is silent for this long counts as gone."""
+
+PICKUP_SECONDS = 15.0
+"""An assignment that is not fetched for this long is given up."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model version: its number in the job, the digest and the length of its file."""
+
+    version: int
+    digest: bytes
+    length: int
+
+
+@dataclass
+class Client:
+    """A registered client. All of it is volatile: clients register again after a restart."""
+
+    name: str
+    session: str
+    learners: tuple[str, ...]
+    software_version: str
+    last_heard: float
+    polls: int = 0
+    disconnected: bool = False
+    """Its connection broke while it waited for work: it is probably dead."""
+    left: bool = False
+
+    def live(self, now: float) -> bool:
+        """Whether it can be expected to take work."""
+        if self.left or self.disconnected:
+            return False
+        return self.polls > 0 or now - self.last_heard < LIVENESS_SECONDS
+
+    def offers(self, spec: JobSpec) -> bool:
+        """Whether it has the learner that a job wants."""
+        return not spec.job.learner or spec.job.learner in self.learners
+
+
+@dataclass
+class Assignment:
+    """One client's piece of a phase, while it is open."""
+
+    job: str
+    round: int
+    attempt: int
+    phase: PhaseKind
+    client: str
+    lease_until: float = 0.0  # volatile
+    taken: bool = False  # volatile
+    progress: float = 0.0  # volatile
+
+    @property
+    def id(self) -> str:
+        """Stable: follows from what the assignment is."""
+        return f"{self.job}.{self.round}.{self.attempt}.{self.phase}.{self.client}"
+
+
+@dataclass
+class Phase:
+    """A phase of a round: its clients, and the assignments that are still open, by client."""
+
+    kind: PhaseKind
+    clients: tuple[str, ...]
+    open: dict[str, Assignment]
+    deadline: float = 0.0  # volatile
+
+
+@dataclass
+class Round:
+    """The open round of a job. Round 0 makes the initial model."""
+
+    number: int
+    attempt: int
+    phase: Phase
+    parts: list[Participation] = field(default_factory=list)
+    opened_at: float = 0.0  # volatile
+    bytes_up: int = 0  # volatile
+    bytes_down: int = 0  # volatile
+    folding: bool = False  # volatile
+
+    def accepted(self, phase: PhaseKind) -> list[Participation]:
+        """The parts of a phase that count, by client name."""
+        found = (part for part in self.parts if part.phase is phase and part.outcome is Outcome.ACCEPTED)
+        return sorted(found, key=lambda part: part.client)
+
+
+@dataclass
+class Job:
+    """A job."""
+
+    id: str
+    spec: JobSpec
+    toml: str
+    submitted_unix: float
+    state: JobState = JobState.QUEUED
+    reason: str = ""
+    initial: ModelRef | None = None
+    model: ModelRef | None = None
+    """The newest version."""
+    rounds_done: int = 0
+    failed_attempts: int = 0
+    """Attempts at the next round that ended without a result, since it was first opened or the job was resumed."""
+    attempts: int = 0
+    """All attempts at the next round: numbers are never used twice."""
+    round: Round | None = None
+    last_opened: int = 0
+    """When it last opened a phase, in the engine's count of openings: the job that waited longest goes first."""
+
+    @property
+    def runnable(self) -> bool:
+        """Whether rounds may be opened."""
+        return self.state in (JobState.QUEUED, JobState.RUNNING)
+
+    def open_assignments(self) -> Iterator[Assignment]:
+        """Its open assignments, by client name."""
+        if self.round is not None:
+            yield from (self.round.phase.open[name] for name in sorted(self.round.phase.open))
+
+
+def rank(seed: int, round_: int, attempt: int, name: str) -> bytes:
+    """A client's place in the draw for a round; the lowest are drawn.
+
+    It depends on nobody else, so that one missing client changes one place. A further attempt draws anew.
+    """
+    draw = f"{round_}" if attempt == 1 else f"{round_}.{attempt}"
+    return blake3.blake3(f"{seed}/{draw}/{name}".encode()).digest()
+
+
+def task_seed(seed: int, round_: int, phase: PhaseKind, client: str) -> int:
+    """The seed of an assignment, below 2^63; for the initial model the job's own, whoever makes it."""
+    if phase is PhaseKind.INITIALIZE:
+        return seed
+    digest = blake3.blake3(f"{seed}/{round_}/{phase}/{client}".encode()).digest(length=8)
+    return int.from_bytes(digest, "little") >> 1
+
+
+def weighted_mean(parts: list[Participation]) -> dict[str, float]:
+    """Each metric's mean over the clients that report it, weighted by examples, in client-name order."""
+    sums: dict[str, tuple[float, int]] = {}
+    for part in parts:
+        for name, value in part.metrics.items():
+            total, weight = sums.get(name, (0.0, 0))
+            sums[name] = (total + part.examples * value, weight + part.examples)
+    return {name: total / weight for name, (total, weight) in sorted(sums.items()) if weight}

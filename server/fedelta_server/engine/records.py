@@ -1,0 +1,92 @@
+"""Records: what the engine decided. They are the journal, and what an engine is rebuilt from."""
+
+import msgspec
+
+from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of all records. Every record belongs to one job."""
+
+    job: str
+
+
+class JobSubmitted(Record, frozen=True, kw_only=True, tag=True):
+    """A job exists. `digest` and `length` are those of its initial model, or empty and 0."""
+
+    toml: str
+    submitted_unix: float
+    digest: bytes = b""
+    length: int = 0
+
+
+class JobStateChanged(Record, frozen=True, kw_only=True, tag=True):
+    """The job is in another state."""
+
+    state: JobState
+    reason: str = ""
+
+
+class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
+    """A phase of a round was opened for these clients, sorted by name. INITIALIZE belongs to round 0."""
+
+    round: int
+    attempt: int
+    phase: PhaseKind
+    clients: list[str]
+
+
+class Participation(msgspec.Struct, frozen=True, kw_only=True):
+    """One client's part in one phase."""
+
+    client: str
+    phase: PhaseKind
+    outcome: Outcome
+    reason: str = ""
+    examples: int = 0
+    metrics: dict[str, float] = {}
+    seconds: float = 0.0
+
+
+class ParticipationEnded(Record, frozen=True, kw_only=True, tag=True):
+    """One client's part is over. `digest` and `length` name its update, where it gave one that counts."""
+
+    round: int
+    attempt: int
+    participation: Participation
+    digest: bytes = b""
+    length: int = 0
+
+
+class VersionMade(Record, frozen=True, kw_only=True, tag=True):
+    """A model version exists: its file is durable and its updates are folded."""
+
+    version: int
+    digest: bytes
+    length: int
+
+
+class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
+    """A round is complete. `seconds` runs from the opening of its last attempt."""
+
+    number: int
+    attempts: int
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+    clients: list[Participation]
+    metrics: dict[str, float]
+    train_metrics: dict[str, float]
+    digest: bytes
+
+
+class RoundFailed(Record, frozen=True, kw_only=True, tag=True):
+    """An attempt at a round ended without a result."""
+
+    round: int
+    attempt: int
+    reason: str
+
+
+AnyRecord = JobSubmitted | JobStateChanged | PhaseOpened | ParticipationEnded | VersionMade | RoundClosed | RoundFailed
+"""Any record; what a journal row decodes to."""
