@@ -4,4 +4,13 @@ from fedelta.tensors._dtype import DType
 from fedelta.tensors._layout import Layout, read_layout
 from fedelta.tensors._schema import MODEL_METADATA, UPDATE_METADATA, Schema, TensorSpec, update_schema
 
-__all__ = ["MODEL_METADATA", "UPDATE_METADATA", "DType", "Layout", "Schema", "TensorSpec", "read_layout", "update_schema"]
+__all__ = [
+    "MODEL_METADATA",
+    "UPDATE_METADATA",
+    "DType",
+    "Layout",
+    "Schema",
+    "TensorSpec",
+    "read_layout",
+    "update_schema",
+]

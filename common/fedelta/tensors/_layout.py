@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from fedelta.errors import PayloadError
@@ -17,6 +18,8 @@ from fedelta.tensors._schema import METADATA_KEY, Schema, TensorSpec
 MAX_HEADER_BYTES = 64 << 20
 MAX_TENSORS = 1_000_000
 MAX_DIMENSIONS = 64
+
+_REMEMBERED_HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,16 @@ def read_layout(fd: int) -> Layout:
     header_bytes = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or header_bytes > min(length - 8, MAX_HEADER_BYTES):
         raise PayloadError("not a safetensors file: its header does not fit into it")
-    raw = os.pread(fd, header_bytes, 8)
-    entries = _parse(raw)
+    header = prefix + os.pread(fd, header_bytes, 8)
+    check = _remembered if header_bytes <= _REMEMBERED_HEADER_BYTES else _layout
+    return check(header, length - len(header))
+
+
+def _layout(header: bytes, data_bytes: int) -> Layout:
+    entries = _parse(header[8:])
     metadata = _metadata(entries.pop(METADATA_KEY, {}))
     if len(entries) > MAX_TENSORS:
         raise PayloadError(f"the file holds {len(entries)} tensors; at most {MAX_TENSORS} are allowed")
-    data_bytes = length - 8 - header_bytes
     spans = [(_spec(name, entry), *_span(name, entry, data_bytes)) for name, entry in entries.items()]
     _check_cover([(begin, end) for _, begin, end in spans], data_bytes)
     for spec, begin, end in spans:
@@ -55,10 +62,14 @@ def read_layout(fd: int) -> Layout:
     return Layout(
         schema=schema,
         metadata=metadata,
-        data_start=8 + header_bytes,
-        offsets={spec.name: 8 + header_bytes + begin for spec, begin, _ in spans},
-        canonical=schema.header(metadata) == prefix + raw,
+        data_start=len(header),
+        offsets={spec.name: len(header) + begin for spec, begin, _ in spans},
+        canonical=schema.header(metadata) == header,
     )
+
+
+# All files of a job have the same few headers, and with many tensors checking one takes milliseconds.
+_remembered = lru_cache(maxsize=16)(_layout)
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

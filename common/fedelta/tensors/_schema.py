@@ -17,6 +17,8 @@ from fedelta.tensors._dtype import DType
 DATA_ALIGNMENT = 64
 METADATA_KEY = "__metadata__"
 
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -38,6 +40,16 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.dtype.label}{list(self.shape)}"
+
+
+def _member(key: str, value: object) -> str:
+    return f"{_json(key)}:{_json(value)}"
+
+
+def _entry(spec: TensorSpec, at: int) -> str:
+    # By hand: a model may have many thousands of tensors, and dumping objects takes five times as long.
+    dtype, shape = spec.dtype.label, ",".join(map(str, spec.shape))
+    return f'{_json(spec.name)}:{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[{at},{at + spec.nbytes}]}}'
 
 
 def _canonical_key(spec: TensorSpec) -> tuple[int, str]:
@@ -80,18 +92,17 @@ class Schema:
             at += spec.nbytes
         return tuple(found)
 
+    @cached_property
+    def update(self) -> "Schema":
+        """See `update_schema`."""
+        floats = (spec for spec in self.tensors if spec.dtype.is_float)
+        return Schema.of(TensorSpec(spec.name, spec.dtype.update, spec.shape) for spec in floats)
+
     def header(self, metadata: Mapping[str, str]) -> bytes:
         """The canonical start of a file: 8-byte length and padded JSON. Its length is where data starts."""
-        entries: dict[str, object] = {}
-        if metadata:
-            entries[METADATA_KEY] = dict(sorted(metadata.items()))
-        for spec, at in zip(self.tensors, self.offsets, strict=True):
-            entries[spec.name] = {
-                "dtype": spec.dtype.label,
-                "shape": list(spec.shape),
-                "data_offsets": [at, at + spec.nbytes],
-            }
-        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+        entries = [_member(METADATA_KEY, dict(sorted(metadata.items())))] if metadata else []
+        entries += map(_entry, self.tensors, self.offsets)
+        text = f"{{{','.join(entries)}}}".encode()
         padded = text + b" " * (-(len(text) + 8) % DATA_ALIGNMENT)
         return len(padded).to_bytes(8, "little") + padded
 
@@ -113,8 +124,7 @@ def update_schema(model: Schema) -> Schema:
     Integer and boolean tensors (such as BatchNorm's counter of batches) are constants of the job: they stay as
     the initial model has them and do not travel. Averaging them would be meaningless.
     """
-    floats = (spec for spec in model.tensors if spec.dtype.is_float)
-    return Schema.of(TensorSpec(spec.name, spec.dtype.update, spec.shape) for spec in floats)
+    return model.update
 
 
 MODEL_METADATA: Mapping[str, str] = {"fedelta.kind": "model"}

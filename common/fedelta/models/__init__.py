@@ -1,0 +1,23 @@
+"""A learner's model as the tensors of a file: read from one, written to one, subtracted from one.
+
+What travels is a safetensors file; what a learner trains is a torch module or a mapping of numpy arrays. Here
+the two meet, block by block, so that a process never holds a second copy of the model.
+"""
+
+from pathlib import Path
+
+from fedelta.models._bind import bind_model, is_torch_module
+from fedelta.models._files import Written
+from fedelta.models._state import ModelState
+
+
+def load_state(model: object, path: str | Path) -> None:
+    """Fills a torch module, or a mapping of numpy arrays, from any valid safetensors file.
+
+    Names, types and shapes must be the model's own; of tied tensors one name is enough. Raises
+    `ModelMismatchError` naming the first tensor that differs, `PayloadError` where the file is malformed.
+    """
+    bind_model(model).load(Path(path))
+
+
+__all__ = ["ModelState", "Written", "bind_model", "is_torch_module", "load_state"]
