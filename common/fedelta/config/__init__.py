@@ -3,6 +3,7 @@
 from fedelta.config._bind import bind
 from fedelta.config._duration import Duration
 from fedelta.config._job import (
+    FIRST_CLIENT,
     AggregatorConfig,
     EvaluateConfig,
     JobConfig,
@@ -15,6 +16,7 @@ from fedelta.config._job import (
 )
 
 __all__ = [
+    "FIRST_CLIENT",
     "AggregatorConfig",
     "Duration",
     "EvaluateConfig",

@@ -1,0 +1,269 @@
+"""The admin client: typed, synchronous."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import grpc
+from blake3 import blake3
+
+from fedelta._files import replaced
+from fedelta.admin import _convert
+from fedelta.admin._download import Download
+from fedelta.admin._transfer import Patience, StallGuard, chunks
+from fedelta.admin._types import ClientInfo, Event, JobInfo, ModelInfo
+from fedelta.config import FIRST_CLIENT, JobSpec, load_job, parse_job
+from fedelta.errors import BadRequestError, ConfigError, FedeltaError, StalledError, UnavailableError
+from fedelta.tensors import read_layout
+from fedelta.v1 import admin_pb2 as pb
+from fedelta.v1 import admin_pb2_grpc
+from fedelta.wire import bulk
+from fedelta.wire.channel import ERROR_KEY, OPTIONS, translate
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+DEFAULT_PORT = 8470
+
+_SERVICE = "/fedelta.v1.AdminService/"
+_ADDRESS = re.compile(r"(?P<host>\[[^\]\s]+\]|[^\s:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
+
+
+def address(server: str) -> str:
+    """HOST:PORT with the default port filled in. Raises `ConfigError` for what is no address."""
+    found = _ADDRESS.fullmatch(server)
+    if found is None:
+        raise ConfigError(f"{server!r} is not an address; say HOST:PORT, for example localhost:{DEFAULT_PORT}")
+    return f"{found['host']}:{found['port'] or DEFAULT_PORT}"
+
+
+class AdminClient:
+    """Speaks to a coordinator as its operator.
+
+    A context manager; use it from one thread at a time. All methods raise `FedeltaError`s: `UnavailableError`
+    when no coordinator answers, else what the coordinator raised, for example `NotFoundError` for an unknown job.
+
+        with AdminClient("localhost:8470") as admin:
+            job = admin.submit(Path("digits.toml"))
+            for event in admin.watch(job):
+                print(event.what)
+            admin.download_model(job, Path("model.safetensors"))
+    """
+
+    def __init__(
+        self,
+        server: str = f"localhost:{DEFAULT_PORT}",
+        *,
+        timeout: float = 30,
+        stall: float = 60,
+        patience: float = 120,
+    ) -> None:
+        """Opens no connection yet.
+
+        Args:
+            server: HOST:PORT; the port is 8470 if left out.
+            timeout: seconds that a call which moves no file may take.
+            stall: seconds without progress after which moving a file is given up.
+            patience: seconds that `watch` and `download_model` wait for a coordinator that was there and went away.
+        """
+        self.server = address(server)
+        self._timeout = timeout
+        self._stall = stall
+        self._patience = patience
+        self._channel: grpc.Channel = grpc.insecure_channel(self.server, options=OPTIONS)
+        self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, path: Path) -> str:
+        """Submits a job file and returns the job's id.
+
+        The file is checked here first. The initial model it names, relative to itself, is uploaded.
+        """
+        spec, text = load_job(path)
+        return self._submit(spec, text, str(path), path.parent)
+
+    def submit_text(self, toml: str, *, source: str = "job", directory: Path | None = None) -> str:
+        """Submits the text of a job file, which errors call `source`; `model.init` is relative to `directory`."""
+        return self._submit(parse_job(toml, source), toml, source, directory or Path())
+
+    def _submit(self, spec: JobSpec, toml: str, source: str, directory: Path) -> str:
+        digest = b""
+        if spec.model.init != FIRST_CLIENT:
+            model = directory / spec.model.init
+            if not model.is_file():
+                raise ConfigError(
+                    f"{source}: model.init = {spec.model.init!r}: there is no file {model}; make it with "
+                    f"`fedelta model init --learner MODULE:CLASS --seed {spec.job.seed} --out {model}`"
+                )
+            digest = bytes.fromhex(self.upload_model(model).digest)
+        request = pb.SubmitJobRequest(toml=toml, file_name=source, model_digest=digest)
+        return self._call(self._stub.SubmitJob, request).job_id
+
+    def list(self) -> tuple[JobInfo, ...]:
+        """All jobs, oldest first, without their rounds."""
+        return tuple(map(_convert.job_info, self._call(self._stub.ListJobs, pb.ListJobsRequest()).jobs))
+
+    def get(self, job_id: str) -> JobInfo:
+        """One job with its rounds."""
+        return _convert.job_info(self._call(self._stub.GetJob, pb.GetJobRequest(job_id=job_id)).job)
+
+    def stop(self, job_id: str, reason: str = "") -> None:
+        """Ends a job now. Its versions are kept."""
+        self._call(self._stub.StopJob, pb.StopJobRequest(job_id=job_id, reason=reason))
+
+    def pause(self, job_id: str, reason: str = "") -> None:
+        """Lets the open round finish and opens no further one until `resume`."""
+        self._call(self._stub.PauseJob, pb.PauseJobRequest(job_id=job_id, reason=reason))
+
+    def resume(self, job_id: str) -> None:
+        """Goes on with a paused job."""
+        self._call(self._stub.ResumeJob, pb.ResumeJobRequest(job_id=job_id))
+
+    def clients(self) -> tuple[ClientInfo, ...]:
+        """The clients that registered since the coordinator started, by name."""
+        found = self._call(self._stub.ListClients, pb.ListClientsRequest()).clients
+        return tuple(map(_convert.client_info, found))
+
+    def watch(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """The job's events, past ones first, then new ones as they happen, until the job has ended.
+
+        A restart of the coordinator is waited out; no event is lost or repeated. `after` is the sequence number
+        of the last event already known.
+        """
+        patience = Patience(self._patience)
+        # A first call that finds nobody is an error at once: there is nothing to go on with.
+        self.get(job_id)
+        while True:
+            try:
+                for event in self._events(job_id, after):
+                    patience.progress()
+                    after = event.sequence
+                    yield event
+                return
+            except UnavailableError as error:
+                patience.wait(error)
+
+    def _events(self, job_id: str, after: int) -> Iterator[Event]:
+        call = self._stub.WatchJob(pb.WatchJobRequest(job_id=job_id, after_sequence=after))
+        with contextlib.closing(_Cancelling(call)), self._errors():
+            for response in call:
+                event = _convert.event(response.event)
+                if event is not None:
+                    yield event
+
+    def upload_model(self, path: Path) -> ModelInfo:
+        """Uploads an initial model, a safetensors file; the digest returned is that of the stored, canonical file."""
+        with path.open("rb") as file:
+            read_layout(file.fileno())
+        header = pb.UploadModelHeader(
+            digest=blake3().update_mmap(path).digest(),
+            length=path.stat().st_size,
+        )
+        push = self._channel.stream_unary(
+            f"{_SERVICE}UploadModel",
+            request_serializer=bulk.serialize,
+            response_deserializer=pb.UploadModelResponse.FromString,
+        )
+        stored = self._push(push, header, path)
+        return ModelInfo(digest=stored.digest.hex(), length=stored.length)
+
+    def _push(self, push: Any, header: pb.UploadModelHeader, path: Path) -> pb.UploadModelResponse:
+        def messages() -> Iterator[bytes | pb.UploadModelRequest]:
+            yield pb.UploadModelRequest(header=header)
+            for chunk in chunks(path):
+                guard.progress()
+                yield chunk
+
+        call = None
+        guard = StallGuard(self._stall, lambda: call and call.cancel())
+        with guard, self._errors(guard):
+            call = push.future(messages())
+            with contextlib.closing(_Cancelling(call)):
+                response: pb.UploadModelResponse = call.result()
+        return response
+
+    def download_model(
+        self, job_id: str, out: Path, *, version: int | None = None, overwrite: bool = False
+    ) -> ModelInfo:
+        """Fetches a model version (the newest, if none is named) into the file `out`.
+
+        The file appears when it is whole and its digest is right. A broken connection is taken up where it broke.
+        Raises `ConfigError` if `out` exists and `overwrite` is false.
+        """
+        patience = Patience(self._patience)
+        with replaced(out, overwrite=overwrite) as part, part.open("wb") as file:
+            download = Download(job_id, version, file)
+            while not download.complete:
+                try:
+                    self._pull(download, patience)
+                except UnavailableError as error:
+                    if download.header is None:
+                        raise
+                    patience.wait(error)
+            return download.checked()
+
+    def _pull(self, download: Download, patience: Patience) -> None:
+        pull = self._channel.unary_stream(
+            f"{_SERVICE}DownloadModel",
+            request_serializer=pb.DownloadModelRequest.SerializeToString,
+            response_deserializer=bulk.download_model,
+        )
+        call = pull(download.request())
+        guard = StallGuard(self._stall, call.cancel)
+        with contextlib.closing(_Cancelling(call)), guard, self._errors(guard):
+            for part in call:
+                guard.progress()
+                patience.progress()
+                download.take(part)
+        download.ended()
+
+    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q) -> R:
+        with self._errors():
+            return method(request, timeout=self._timeout)
+
+    @contextlib.contextmanager
+    def _errors(self, guard: StallGuard | None = None) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            if guard is not None and guard.stalled:
+                raise StalledError(f"nothing moved to or from {self.server} for {self._stall:g} s") from None
+            raise self._explain(error) from None
+
+    def _explain(self, error: Any) -> FedeltaError:
+        """The error that the coordinator raised, or why there is no answer from one."""
+        if any(key == ERROR_KEY for key, _ in error.trailing_metadata() or ()):
+            return translate(error)
+        status, detail = error.code().name, error.details() or ""
+        if status == "UNAVAILABLE":
+            return UnavailableError(
+                f"no coordinator answers at {self.server} ({detail}); is `fedelta server` running there?"
+            )
+        if status == "DEADLINE_EXCEEDED":
+            return UnavailableError(f"no answer from {self.server} within {self._timeout:g} s")
+        if status == "UNIMPLEMENTED":
+            return BadRequestError(
+                f"{self.server} answers, but it is no fedelta coordinator, or an older one ({detail})"
+            )
+        return translate(error)
+
+
+class _Cancelling:
+    """Gives a call the `close` that ends it when its caller loses interest; harmless when it has ended."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def close(self) -> None:
+        self._call.cancel()

@@ -1,0 +1,204 @@
+"""What the admin client returns: frozen dataclasses, no protobuf. Digests are BLAKE3-256 in hexadecimal."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+class JobState(enum.StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """A state that only a newer coordinator knows."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job will never run again."""
+        return self in (JobState.FINISHED, JobState.STOPPED, JobState.FAILED)
+
+
+class Phase(enum.StrEnum):
+    """The phase of a round."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    INITIALIZE = "initialize"
+    UNKNOWN = "unknown"
+
+
+class Outcome(enum.StrEnum):
+    """How one client's part in a phase ended. Only `ACCEPTED` counts."""
+
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+    LOST = "lost"
+    LATE = "late"
+    CANCELLED = "cancelled"
+    RETURNED = "returned"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+class ClientState(enum.StrEnum):
+    """What a client is doing."""
+
+    IDLE = "idle"
+    BUSY = "busy"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participation:
+    """One client's part in one phase of a round."""
+
+    client: str
+    phase: Phase
+    outcome: Outcome
+    reason: str
+    """Why it did not count; empty where it did."""
+    examples: int
+    """Its weight; 0 where it did not count."""
+    metrics: Mapping[str, float]
+    seconds: float
+    """Spent in the learner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundInfo:
+    """A closed round."""
+
+    number: int
+    """From 1; also the number of the model version it made."""
+    attempts: int
+    """How often it was opened; more than 1 where it had to be tried again."""
+    seconds: float
+    """From opening (the last time) to closing."""
+    bytes_up: int
+    """Payload of the updates received."""
+    bytes_down: int
+    """Payload of the models sent."""
+    clients: tuple[Participation, ...]
+    metrics: Mapping[str, float]
+    """Evaluation, averages weighted by examples. Empty: the round was not evaluated."""
+    train_metrics: Mapping[str, float]
+    """The learners' training metrics, averages weighted by examples."""
+    digest: str
+    """Of the model version that the round made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobInfo:
+    """A job."""
+
+    id: str
+    name: str
+    state: JobState
+    reason: str
+    """Why it is in that state; empty where the state says it all."""
+    submitted: datetime
+    rounds_done: int
+    rounds_max: int
+    waiting_for: str
+    """In words; empty where it waits for nothing."""
+    initial_digest: str
+    """Of version 0; empty while there is none."""
+    rounds: tuple[RoundInfo, ...]
+    """The closed rounds. Empty in a list of jobs."""
+    toml: str
+    """The job file's text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientInfo:
+    """A client, as the coordinator sees it."""
+
+    name: str
+    state: ClientState
+    learners: tuple[str, ...]
+    software_version: str
+    last_seen: datetime
+    assignments: tuple[str, ...]
+    """Ids of what it works on."""
+    progress: float
+    """Share done of its assignment, 0 to 1, as far as it says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A model file that was sent or received."""
+
+    digest: str
+    length: int
+    """Bytes."""
+    version: int | None = None
+    """The job's version number. None for an uploaded model: it belongs to no job yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateChanged:
+    """The job is in another state."""
+
+    state: JobState
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseOpened:
+    """A phase of a round was opened."""
+
+    round: int
+    """0 while the initial model is made."""
+    attempt: int
+    phase: Phase
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticipationEnded:
+    """One client's part in an open round ended."""
+
+    round: int
+    participation: Participation
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionMade:
+    """A model version was made."""
+
+    version: int
+    digest: str
+    length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundClosed:
+    """A round is closed."""
+
+    round: RoundInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundFailed:
+    """A round could not be completed; it is tried again, or the job pauses."""
+
+    round: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to a job."""
+
+    sequence: int
+    """Increases from event to event; numbers may be missing."""
+    time: datetime
+    what: StateChanged | PhaseOpened | ParticipationEnded | VersionMade | RoundClosed | RoundFailed

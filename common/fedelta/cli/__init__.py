@@ -1,0 +1,29 @@
+"""The command `fedelta`.
+
+It finds its sub-commands through the entry-point group "fedelta.commands", so that this package imports
+neither the coordinator nor the client, and starts quickly.
+"""
+
+import click
+
+from fedelta import __version__
+from fedelta.cli._group import CommandGroup
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fedelta")
+def main() -> None:
+    """Train one model on data that stays where it is.
+
+    \b
+    A whole federation on this machine, to look at:
+      fedelta demo
+    \b
+    The same by hand, each in a terminal of its own:
+      fedelta server --state ./coordinator
+      fedelta client --learner digits:Digits --data ./shard-1 --name site-1
+      fedelta job submit digits.toml --wait
+    \b
+    FEDELTA_SERVER names the coordinator where --server is not given;
+    FEDELTA_DEBUG=1 shows tracebacks.
+    """

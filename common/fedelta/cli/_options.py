@@ -1,0 +1,47 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from fedelta.admin import AdminClient
+
+DEFAULT_SERVER = "localhost:8470"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def insecure_option(command: F) -> F:
+    """--insecure: accepted everywhere, and so far the only mode."""
+    option = click.option(
+        "--insecure", is_flag=True, expose_value=False, help="Speak without encryption (so far the only way)."
+    )
+    return option(command)
+
+
+def server_options(command: F) -> F:
+    """--server and --insecure, for commands that speak to a coordinator."""
+    option = click.option(
+        "--server",
+        metavar="HOST:PORT",
+        envvar="FEDELTA_SERVER",
+        default=DEFAULT_SERVER,
+        show_default=True,
+        show_envvar=True,
+        help="The coordinator.",
+    )
+    return option(insecure_option(command))
+
+
+def json_option(command: F) -> F:
+    """--json, for commands whose output programs read."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def connect(server: str) -> "AdminClient":
+    """The admin client; imported here, because gRPC takes its time and `--help` must not wait for it."""
+    from fedelta.admin import AdminClient
+
+    return AdminClient(server)

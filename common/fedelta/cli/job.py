@@ -1,0 +1,183 @@
+"""`fedelta job`: submit, list, show, watch, stop, pause and resume jobs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from fedelta.cli._options import connect, json_option, server_options
+from fedelta.cli._output import numbers, plural, print_json, print_table
+
+if TYPE_CHECKING:
+    from fedelta.admin import AdminClient, JobInfo, JobState
+
+PAUSED = 3
+"""Exit code of a wait that ended because the job paused."""
+
+
+@click.group()
+def job() -> None:
+    """Submit jobs, look at them, steer them.
+
+    \b
+      fedelta job submit digits.toml --wait
+      fedelta job show digits-1
+    """
+
+
+@job.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--wait", is_flag=True, help="Follow the job until it ends.")
+@server_options
+def submit(file: Path, server: str, wait: bool) -> None:
+    """Submit the job file FILE; the last word printed is the job's id.
+
+    The file is checked here first, and an initial model that it names is uploaded.
+
+    \b
+    With --wait the exit code says how it ended:
+      0 finished, 1 stopped or failed, 3 paused.
+    Ctrl-C ends the waiting, not the job.
+    """
+    with connect(server) as admin:
+        job_id = admin.submit(file)
+        click.echo(f"submitted {job_id}")
+        if wait:
+            click.get_current_context().exit(_wait(admin, job_id))
+
+
+def _wait(admin: "AdminClient", job_id: str) -> int:
+    from fedelta.cli._follow import follow
+
+    try:
+        state = follow(admin, job_id, until_paused=True)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nthe job goes on; to follow it: fedelta job watch {job_id} --server {admin.server}\n"
+            f"to end it: fedelta job stop {job_id} --server {admin.server}",
+            err=True,
+        )
+        raise
+    click.echo(_ending(admin.get(job_id)))
+    return _exit_code(state)
+
+
+def _ending(info: "JobInfo") -> str:
+    """How a job ended; its id is the last word."""
+    why = f" ({info.reason})" if info.reason else ""
+    last = next((numbers(closed.metrics) for closed in reversed(info.rounds) if closed.metrics), "")
+    results = f", {last}" if last else ""
+    return f"{info.state} after {plural(info.rounds_done, 'round')}{results}{why}: {info.id}"
+
+
+def _exit_code(state: "JobState") -> int:
+    from fedelta.admin import JobState
+
+    return {JobState.FINISHED: 0, JobState.PAUSED: PAUSED}.get(state, 1)
+
+
+@job.command("list")
+@json_option
+@server_options
+def list_jobs(server: str, as_json: bool) -> None:
+    """List all jobs, oldest first."""
+    with connect(server) as admin:
+        found = admin.list()
+    if as_json:
+        print_json([_plain(info) for info in found])
+        return
+    rows = [
+        (info.id, info.state, f"{info.rounds_done}/{info.rounds_max}", info.reason or info.waiting_for)
+        for info in found
+    ]
+    print_table(("job", "state", "rounds", "why"), rows, "there are no jobs")
+
+
+def _plain(info: "JobInfo") -> dict[str, object]:
+    """What `--json` shows of a job: all but the job file."""
+    found: dict[str, object] = msgspec.to_builtins(info)
+    del found["toml"]
+    return found
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@json_option
+@server_options
+def show(job_id: str, server: str, as_json: bool) -> None:
+    """Show a job and its rounds."""
+    with connect(server) as admin:
+        info = admin.get(job_id)
+    if as_json:
+        print_json(_plain(info))
+    else:
+        _show(info)
+
+
+def _show(info: "JobInfo") -> None:
+    from fedelta.cli._follow import round_line
+
+    why = info.reason or (f"waiting for {info.waiting_for}" if info.waiting_for else "")
+    click.echo(f"{info.id}: {info.state}" + (f" ({why})" if why else ""))
+    click.echo(f"submitted {info.submitted.astimezone():%Y-%m-%d %H:%M:%S}")
+    click.echo(f"rounds {info.rounds_done} of {info.rounds_max}")
+    for closed in info.rounds:
+        click.echo(f"  {closed.number:>4}  {round_line(closed)}")
+        for part in closed.clients:
+            if part.reason:
+                click.echo(f"        {part.client} {part.outcome} ({part.phase}): {part.reason}")
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@json_option
+@server_options
+def watch(job_id: str, server: str, as_json: bool) -> None:
+    """Follow a job from its beginning until it ends. With --json: one event a line.
+
+    It waits out a restart of the coordinator. The exit code says how the job ended: 0 finished, else 1.
+    """
+    from fedelta.cli._follow import follow
+
+    with connect(server) as admin:
+        if as_json:
+            for event in admin.watch(job_id):
+                kind = type(event.what).__name__
+                click.echo(msgspec.json.encode({"kind": kind} | msgspec.to_builtins(event)).decode())
+            state = admin.get(job_id).state
+        else:
+            state = follow(admin, job_id, until_paused=False)
+    click.get_current_context().exit(_exit_code(state))
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--reason", default="", help="Why, for the record.")
+@server_options
+def stop(job_id: str, server: str, reason: str) -> None:
+    """End a job now. The model versions it made are kept."""
+    with connect(server) as admin:
+        admin.stop(job_id, reason)
+    click.echo(f"stopped {job_id}")
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--reason", default="", help="Why, for the record.")
+@server_options
+def pause(job_id: str, server: str, reason: str) -> None:
+    """Let the open round finish and open no further one."""
+    with connect(server) as admin:
+        admin.pause(job_id, reason)
+    click.echo(f"paused {job_id}")
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@server_options
+def resume(job_id: str, server: str) -> None:
+    """Go on with a paused job."""
+    with connect(server) as admin:
+        admin.resume(job_id)
+    click.echo(f"resumed {job_id}")

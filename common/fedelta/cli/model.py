@@ -1,0 +1,114 @@
+"""`fedelta model`: make, export and look at model files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fedelta.cli._options import connect, insecure_option, json_option, server_options
+from fedelta.cli._output import numbers, print_json, print_table, size
+
+if TYPE_CHECKING:
+    from fedelta.admin import JobInfo
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group()
+def model() -> None:
+    """Make, export and look at model files (safetensors).
+
+    \b
+      fedelta model init --learner digits:Digits --seed 7 --out start.safetensors
+      fedelta model export digits-1 --out model.safetensors
+      fedelta model show model.safetensors
+    """
+
+
+@model.command()
+@click.option("--learner", required=True, metavar="MODULE:CLASS", help="The learner whose model it is.")
+@click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True, help="Seed of the values.")
+@click.option("--data", type=click.Path(path_type=Path), help="For a learner whose model depends on its data.")
+@click.option("--out", required=True, type=FILE, help="The file to write.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+@insecure_option
+def init(learner: str, seed: int, data: Path | None, out: Path, force: bool) -> None:
+    """Make an initial model, the one that `model.init` of a job file names.
+
+    The same learner and seed give the same file. The learner's data is read only where --data is given.
+    """
+    from fedelta._files import replaced
+    from fedelta.execution import Workbench, load_learner
+    from fedelta.learner import Task
+
+    found = load_learner(learner)
+    if data is not None:
+        found.data = data
+        found.setup()
+    with replaced(out, overwrite=force) as part:
+        written = Workbench(found).initialize(Task(seed=seed), part)
+    click.echo(f"{written.digest.hex()}  {size(written.length)}  {out}")
+
+
+@model.command()
+@click.argument("job_id", metavar="ID")
+@click.option(
+    "--version", type=click.IntRange(min=0), help="Which version; the newest if not given. 0: the initial one."
+)
+@click.option("--out", required=True, type=FILE, help="The file to write.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+@server_options
+def export(job_id: str, version: int | None, out: Path, force: bool, server: str) -> None:
+    """Write a job's model to a file that any tool opens.
+
+    The file appears when it is complete and its digest is right.
+    """
+    with connect(server) as admin:
+        found = admin.download_model(job_id, out, version=version, overwrite=force)
+    click.echo(f"version {found.version}  {found.digest}  {size(found.length)}  {out}")
+
+
+@model.command()
+@click.argument("what", metavar="FILE|ID")
+@json_option
+@server_options
+def show(what: str, server: str, as_json: bool) -> None:
+    """Show the tensors of a model file, or the versions of a job's model."""
+    if Path(what).is_file():
+        _show_file(Path(what), as_json)
+        return
+    with connect(server) as admin:
+        info = admin.get(what)
+    rows = list(_versions(info))
+    if as_json:
+        print_json([dict(zip(("version", "digest", "metrics"), row, strict=True)) for row in rows])
+    else:
+        shown = [(str(version), digest, numbers(metrics)) for version, digest, metrics in rows]
+        print_table(("version", "digest", "metrics"), shown, f"{info.id} has no model yet")
+
+
+def _versions(info: "JobInfo") -> Iterator[tuple[int, str, dict[str, float]]]:
+    """Version, digest and evaluation of each model of a job."""
+    if info.initial_digest:
+        yield 0, info.initial_digest, {}
+    for closed in info.rounds:
+        yield closed.number, closed.digest, dict(closed.metrics)
+
+
+def _show_file(path: Path, as_json: bool) -> None:
+    from blake3 import blake3
+
+    from fedelta.tensors import read_layout
+
+    with path.open("rb") as file:
+        layout = read_layout(file.fileno())
+    digest = blake3().update_mmap(path).hexdigest()
+    tensors = layout.schema.tensors
+    if as_json:
+        listed = [{"name": spec.name, "dtype": spec.dtype.label, "shape": spec.shape} for spec in tensors]
+        print_json({"digest": digest, "length": path.stat().st_size, "metadata": layout.metadata, "tensors": listed})
+        return
+    rows = [(spec.name, spec.dtype.label, str(list(spec.shape)), size(spec.nbytes)) for spec in tensors]
+    print_table(("tensor", "type", "shape", "size"), rows, "no tensors")
+    click.echo(f"{sum(spec.count for spec in tensors)} values, {size(path.stat().st_size)}, BLAKE3 {digest}")
