@@ -1,0 +1,199 @@
+"""What one assignment does at a client: the client's trainer process and the simulation both call this."""
+
+import difflib
+import importlib
+import inspect
+import math
+import operator
+import random
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedelta.errors import LearnerError, WeightError
+from fedelta.learner import EvalResult, Learner, Task, TrainResult
+from fedelta.models import Written, bind_model, is_torch_module
+
+MAX_EXAMPLES = 1 << 53
+"""The largest weight: up to here float64 holds every integer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOutcome:
+    """What training made."""
+
+    examples: int
+    """Weight of the update, from 1 to `MAX_EXAMPLES`."""
+    metrics: dict[str, float]
+    """Finite numbers by name."""
+    written: Written
+    """The update file."""
+    seconds: float
+    """How long the learner trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOutcome:
+    """What evaluation made."""
+
+    examples: int
+    """Weight of the metrics, from 1 to `MAX_EXAMPLES`."""
+    metrics: dict[str, float]
+    """Finite numbers by name."""
+    seconds: float
+    """How long the learner evaluated."""
+
+
+class Workbench:
+    """A learner with its one model object. Not for use by several threads at a time.
+
+    The learner must have been set up. What it raises comes through as it is; `LearnerError` or `WeightError` say
+    that what it returned cannot be used.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._model = learner.model()
+        self._state = bind_model(self._model)
+
+    def train(self, task: Task, model: Path, out: Path) -> TrainOutcome:
+        """Trains from the model file `model`, writes the update file `out`."""
+        self._state.load(model)
+        self._begin(task, training=True)
+        began = time.perf_counter()
+        result = self._learner.train(self._model, task)
+        seconds = time.perf_counter() - began
+        examples, metrics = _checked(result, TrainResult, "train")
+        written = self._state.write_delta(model, out)
+        return TrainOutcome(examples=examples, metrics=metrics, written=written, seconds=seconds)
+
+    def evaluate(self, task: Task, model: Path) -> EvalOutcome:
+        """Evaluates the model file `model`."""
+        self._state.load(model)
+        self._begin(task, training=False)
+        began = time.perf_counter()
+        result = self._learner.evaluate(self._model, task)
+        seconds = time.perf_counter() - began
+        examples, metrics = _checked(result, EvalResult, "evaluate")
+        return EvalOutcome(examples=examples, metrics=metrics, seconds=seconds)
+
+    def initialize(self, task: Task, out: Path) -> Written:
+        """Builds a fresh model from the task's seed and writes it to `out` as a model file."""
+        return initialize(self._learner, task, out)
+
+    def _begin(self, task: Task, *, training: bool) -> None:
+        seed_everything(task.seed)
+        if is_torch_module(self._model):
+            self._model.train(training)
+
+
+def initialize(learner: Learner, task: Task, out: Path) -> Written:
+    """Seeds, builds a fresh model and writes it to `out`: the same seed gives the same file everywhere."""
+    seed_everything(task.seed)
+    return bind_model(learner.model()).write_model(out)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's and numpy's global generators, and torch's (all devices) where torch is loaded."""
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFF_FFFF)
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed)
+
+
+def load_learner(spec: str) -> Learner:
+    """Makes the learner "module:Class"; modules are found in the working directory too.
+
+    Raises `LearnerError`, which says what is wrong and what helps.
+    """
+    module_name, _, class_name = spec.partition(":")
+    if not module_name or not class_name:
+        raise LearnerError(f'{spec!r} names no learner; write "module:Class", for example "digits:Digits"')
+    module = _import(module_name)
+    kind = getattr(module, class_name, None)
+    if kind is None:
+        raise LearnerError(f"module {module_name!r} has no class {class_name!r}{_suggest(module, class_name)}")
+    if not (isinstance(kind, type) and issubclass(kind, Learner)):
+        raise LearnerError(f"{spec} is not a learner: derive it from fedelta.Learner")
+    try:
+        return kind()
+    except Exception as error:
+        raise LearnerError(
+            f"{spec}() raised {_described(error)}. A learner is made without arguments; read data in setup()"
+        ) from error
+
+
+def offered_name(learner: type[Learner], spec: str) -> str:
+    """What jobs call the learner: its own name, or the "module:Class" it was loaded by."""
+    return learner.name or spec
+
+
+def _import(name: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            remedy = "start the client where the file is, or install its package"
+            raise LearnerError(f"no module {error.name!r} in {here} or among the installed ones; {remedy}") from None
+        raise LearnerError(f"importing {name!r} raised {_described(error)}") from error
+
+
+def _suggest(module: Any, wanted: str) -> str:
+    learners = [
+        name
+        for name, value in inspect.getmembers(module, inspect.isclass)
+        if issubclass(value, Learner) and value is not Learner
+    ]
+    near = difflib.get_close_matches(wanted, learners, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; its learners are {', '.join(learners)}" if learners else "; it defines no learner"
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _checked(result: object, kind: type[TrainResult] | type[EvalResult], method: str) -> tuple[int, dict[str, float]]:
+    """The examples and metrics of what the learner returned."""
+    if not isinstance(result, kind):
+        raise LearnerError(f"{method}() returned a {type(result).__name__}; return a fedelta.{kind.__name__}")
+    return _examples(result.examples, method), _metrics(result.metrics, method)
+
+
+def _examples(value: Any, method: str) -> int:
+    try:
+        examples = operator.index(value)
+    except TypeError:
+        raise WeightError(f"{method}() returned examples={value!r}; it must be an integer") from None
+    if not 1 <= examples <= MAX_EXAMPLES:
+        raise WeightError(f"{method}() returned examples={examples}; it must be from 1 to {MAX_EXAMPLES}")
+    return examples
+
+
+def _metrics(metrics: Mapping[str, Any], method: str) -> dict[str, float]:
+    if not isinstance(metrics, Mapping):
+        raise LearnerError(f"{method}() returned a {type(metrics).__name__} for metrics; return a dict of numbers")
+    return {name: _metric(name, value, method) for name, value in metrics.items()}
+
+
+def _metric(name: object, value: Any, method: str) -> float:
+    if not isinstance(name, str) or not name:
+        raise LearnerError(f"{method}() returned a metric named {name!r}; names must be non-empty strings")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise LearnerError(f"{method}() returned metric {name!r} = {value!r}, which is not a number") from None
+    if not math.isfinite(number):
+        raise LearnerError(f"{method}() returned metric {name!r} = {number}, which is not finite")
+    return number
