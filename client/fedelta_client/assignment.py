@@ -1,0 +1,188 @@
+"""Doing one assignment: fetch the model, have the learner work, deliver the result, and keep the lease meanwhile."""
+
+import asyncio
+import logging
+
+from fedelta.errors import (
+    AssignmentEndedError,
+    BadRequestError,
+    FedeltaError,
+    ForeignAssignmentError,
+    NotFoundError,
+    PayloadError,
+)
+from fedelta.v1 import coordinator_pb2 as pb
+from fedelta_client import messages as say
+from fedelta_client.retry import jittered
+from fedelta_client.session import FATAL, Session
+from fedelta_client.spool import Spool
+from fedelta_client.trainer import Trainers, WorkFailedError
+from fedelta_client.transfer import Update, fetch_model, push_update
+
+RENEWALS_PER_LEASE = 3
+LEAST_LEASE_SECONDS = 0.3
+"""A shorter lease is renewed as if it were this long."""
+
+GONE = (AssignmentEndedError, ForeignAssignmentError, NotFoundError)
+"""The coordinator no longer wants it, or not from here."""
+REFUSED = (PayloadError, BadRequestError)
+"""The coordinator looked at the result and has recorded that it does not count."""
+
+log = logging.getLogger("fedelta.client")
+
+
+class Worker:
+    """Does assignments, one at a time."""
+
+    def __init__(self, session: Session, spool: Spool, trainers: Trainers) -> None:
+        self._session = session
+        self._spool = spool
+        self._trainers = trainers
+        self.deaths = 0
+        """How many assignments in a row have killed the trainer."""
+
+    async def perform(self, assignment: pb.Assignment) -> None:
+        """Does it, or tells the coordinator why not. Raises only what ends the client (`FATAL`)."""
+        progress = pb.Progress()
+        work = asyncio.create_task(self._work(assignment, progress))
+        lease = asyncio.create_task(self._keep_lease(assignment, progress))
+        try:
+            await asyncio.wait((work, lease), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            lease.cancel()
+            await asyncio.wait((work, lease))
+        for error in (task.exception() for task in (work, lease) if not task.cancelled()):
+            if error is not None:
+                raise error
+        if work.cancelled():
+            log.info("%s: stopped: %s", title(assignment), lease.result())
+
+    async def _keep_lease(self, assignment: pb.Assignment, progress: pb.Progress) -> str:
+        """Renews the lease for as long as the coordinator wants the result. Returns why it does not."""
+        lease = assignment.lease
+        while True:
+            seconds = max(lease.ToTimedelta().total_seconds(), LEAST_LEASE_SECONDS)
+            await asyncio.sleep(jittered(seconds / RENEWALS_PER_LEASE))
+            request = pb.RenewAssignmentRequest(assignment_id=assignment.id, progress=progress)
+            try:
+                answer = await self._session.call(self._session.stub.RenewAssignment, request)
+            except GONE as error:
+                return str(error)
+            if answer.directive == pb.DIRECTIVE_CANCEL:
+                return answer.reason
+            lease = answer.lease if answer.HasField("lease") else lease
+
+    async def _work(self, assignment: pb.Assignment, progress: pb.Progress) -> None:
+        """Does it to the end, so the lease is kept until the coordinator knows the outcome, good or bad."""
+        try:
+            await self._do(assignment, progress)
+            self.deaths = 0
+        except FATAL:
+            raise
+        except GONE as error:
+            log.info("%s: dropped: %s", title(assignment), error)
+        except REFUSED as error:
+            log.error("%s: the coordinator refused the result: %s", title(assignment), error)
+        except (FedeltaError, OSError) as error:
+            await self._give_up(assignment, error)
+
+    async def _give_up(self, assignment: pb.Assignment, error: FedeltaError | OSError) -> None:
+        kind = error.kind if isinstance(error, WorkFailedError) else pb.FAILURE_KIND_CLIENT
+        self.deaths = self.deaths + 1 if kind == pb.FAILURE_KIND_TRAINER_DIED else 0
+        log.error("%s: failed: %s", title(assignment), error)
+        message = str(error)[: say.MAX_MESSAGE_CHARACTERS]
+        request = pb.ReportFailureRequest(assignment_id=assignment.id, kind=kind, message=message)
+        try:
+            await self._session.call(self._session.stub.ReportFailure, request)
+        except (*GONE, *REFUSED) as answer:
+            log.debug("%s: the failure was not recorded: %s", title(assignment), answer)
+
+    async def _do(self, assignment: pb.Assignment, progress: pb.Progress) -> None:
+        command = await self._command(assignment)
+        trainer = await self._trainers.get()
+        answer = await trainer.do(command, lambda said: _note(progress, said))
+        await self._deliver(assignment, answer)
+
+    async def _command(self, assignment: pb.Assignment) -> say.Work:
+        """What the trainer is to do, with the model it needs on disk."""
+        assigned, out = _assigned(assignment, self._session.name), str(self._spool.update)
+        match assignment.kind:
+            case pb.ASSIGNMENT_KIND_TRAIN:
+                return say.Train(assigned=assigned, model=await self._model(assignment), out=out)
+            case pb.ASSIGNMENT_KIND_EVALUATE:
+                return say.Evaluate(assigned=assigned, model=await self._model(assignment))
+            case pb.ASSIGNMENT_KIND_INITIALIZE:
+                return say.Initialize(assigned=assigned, out=out)
+        raise WorkFailedError(pb.FAILURE_KIND_CLIENT, f"this client is too old for work of kind {assignment.kind}")
+
+    async def _model(self, assignment: pb.Assignment) -> str:
+        """The file with the model to start from, fetched unless it is there."""
+        models, model = self._spool.models, assignment.model
+        path = models.find(model.digest)
+        if path is None:
+            path = models.claim()
+            await fetch_model(self._session, assignment.id, model, path)
+            models.keep(path, model.digest)
+        return str(path)
+
+    async def _deliver(self, assignment: pb.Assignment, answer: say.ANY_MESSAGE) -> None:
+        match answer:
+            case say.Trained():
+                log.info("%s: trained %s", title(assignment), _summary(answer))
+                await self._push(assignment, answer.file, answer)
+            case say.Initialized():
+                log.info("%s: made the initial model", title(assignment))
+                await self._push(assignment, answer.file, None)
+            case say.Evaluated():
+                log.info("%s: evaluated %s", title(assignment), _summary(answer))
+                await self._report(assignment, answer)
+            case _:
+                raise WorkFailedError(pb.FAILURE_KIND_CLIENT, f"the trainer answered {type(answer).__name__}")
+
+    async def _push(self, assignment: pb.Assignment, file: say.File, trained: say.Trained | None) -> None:
+        update = Update(
+            assignment_id=assignment.id,
+            path=self._spool.update,
+            digest=bytes.fromhex(file.digest),
+            length=file.length,
+            examples=trained.examples if trained else 0,
+            metrics=trained.metrics if trained else {},
+            seconds=trained.seconds if trained else 0.0,
+        )
+        await push_update(self._session, update)
+
+    async def _report(self, assignment: pb.Assignment, answer: say.Evaluated) -> None:
+        request = pb.ReportEvaluationRequest(
+            assignment_id=assignment.id,
+            examples=answer.examples,
+            metrics=answer.metrics,
+            evaluate_seconds=answer.seconds,
+        )
+        await self._session.call(self._session.stub.ReportEvaluation, request)
+
+
+def title(assignment: pb.Assignment) -> str:
+    """What people call the assignment."""
+    if assignment.kind == pb.ASSIGNMENT_KIND_INITIALIZE:
+        return f"{assignment.job_id} initial model"
+    return f"{assignment.job_id} round {assignment.round}"
+
+
+def _assigned(assignment: pb.Assignment, client: str) -> say.Assigned:
+    return say.Assigned(
+        job=assignment.job_id,
+        round=assignment.round,
+        client=client,
+        seed=assignment.seed,
+        config=assignment.config_json,
+    )
+
+
+def _note(progress: pb.Progress, said: say.Progress) -> None:
+    progress.CopyFrom(pb.Progress(fraction=said.fraction, metrics=said.metrics))
+
+
+def _summary(done: say.Trained | say.Evaluated) -> str:
+    metrics = ", ".join(f"{name} {value:.3g}" for name, value in sorted(done.metrics.items()))
+    return f"on {done.examples} examples in {done.seconds:.1f} s" + (f" ({metrics})" if metrics else "")

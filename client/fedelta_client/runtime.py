@@ -1,0 +1,156 @@
+"""The client's runtime process: from start to Leave. grpc, but no torch."""
+
+import asyncio
+import itertools
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.duration_pb2 import Duration
+
+from fedelta._malloc import keep_freed_chunks
+from fedelta.errors import FedeltaError, NameInUseError
+from fedelta.v1 import coordinator_pb2 as pb
+from fedelta_client import messages as say
+from fedelta_client.assignment import Worker, title
+from fedelta_client.retry import delays, jittered
+from fedelta_client.session import CALL_SECONDS, FATAL, Session
+from fedelta_client.spool import Spool
+from fedelta_client.stop import Stop, unless
+from fedelta_client.trainer import Trainers, TrainerSettings
+
+POLL_SECONDS = 20
+"""How long the coordinator may hold a call for work."""
+NAME_SECONDS = 15.0
+"""How long to wait for a name that another process holds: by then a dead one has lost it."""
+NAME_RETRY_SECONDS = 1.0
+MOST_DEATHS = 5
+"""After this many assignments in a row that killed the trainer, the client ends: the next one would, too."""
+
+log = logging.getLogger("fedelta.client")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a client is started with."""
+
+    server: str
+    """HOST:PORT of the coordinator."""
+    name: str
+    """The client's name, valid and unique in the federation."""
+    spool: Path
+    """Its directory."""
+    trainer: TrainerSettings
+    """What its trainer process is started with."""
+
+
+class TrainerKeepsDyingError(FedeltaError):
+    """The trainer died several times in a row."""
+
+    code = "trainer-keeps-dying"
+
+
+async def run(settings: Settings) -> int:
+    """Runs the client until a signal ends it; returns the exit code.
+
+    Raises `WorkFailedError` where the learner cannot be loaded, `NameInUseError`, `ProtocolMismatchError`,
+    `TrainerKeepsDyingError`. To be called in the main thread.
+    """
+    keep_freed_chunks()
+    trainers = Trainers(settings.trainer)
+    stop = Stop(on_hurry=trainers.hurry)
+    stop.install()
+    with Spool(settings.spool) as spool:
+        try:
+            # Before the session: a learner that cannot be loaded is found here, not in a round.
+            ready = await unless(stop.drain, trainers.start())
+            if ready is not None:
+                await _serve(settings, spool, trainers, stop, ready)
+        finally:
+            await trainers.close()
+    return stop.exit_code
+
+
+async def _serve(settings: Settings, spool: Spool, trainers: Trainers, stop: Stop, ready: say.Ready) -> None:
+    log.debug("learner %s is loaded, on %s", ready.learner, ready.device)
+    async with Session(settings.server, settings.name, [ready.learner]) as session:
+        if await unless(stop.drain, _register(session)) is None:
+            return
+        print(f"client {session.name} connected to {session.target}", flush=True)
+        try:
+            await Client(session, Worker(session, spool, trainers), stop).run()
+        finally:
+            await session.part(session.stub.Leave, pb.LeaveRequest())
+
+
+async def _register(session: Session) -> pb.RegisterResponse:
+    """Opens the session; the process that holds the name may be dead, so it is given time to lapse."""
+    deadline = asyncio.get_running_loop().time() + NAME_SECONDS
+    while True:
+        try:
+            return await session.register()
+        except NameInUseError as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise NameInUseError(f"{error}; stop that one, or give this one another --name") from None
+        log.debug("the name is taken; waiting for it")
+        await asyncio.sleep(NAME_RETRY_SECONDS)
+
+
+class Client:
+    """Asks for work and has it done, until it is to stop."""
+
+    def __init__(self, session: Session, worker: Worker, stop: Stop) -> None:
+        self._session = session
+        self._worker = worker
+        self._stop = stop
+        self._waiting_for = ""
+
+    async def run(self) -> None:
+        """Polls until the client is to stop. Raises what ends the client."""
+        while not self._stop.drain.is_set():
+            found = await unless(self._stop.drain, self._poll())
+            if found is not None and found.HasField("assignment"):
+                await self._perform(found.assignment)
+                await unless(self._stop.drain, self._recover())
+
+    async def _poll(self) -> pb.NextAssignmentResponse:
+        """Asks for work once. Without work it waits as long as the coordinator said before it returns."""
+        request = pb.NextAssignmentRequest(wait=Duration(seconds=POLL_SECONDS))
+        try:
+            found = await self._session.call(
+                self._session.stub.NextAssignment, request, seconds=POLL_SECONDS + CALL_SECONDS
+            )
+        except FATAL:
+            raise
+        except FedeltaError as error:
+            log.error("the coordinator refused to give work: %s", error)
+            found = pb.NextAssignmentResponse(retry_after=Duration(seconds=5))
+        self._tell(found.waiting_for)
+        if not found.HasField("assignment"):
+            await asyncio.sleep(jittered(found.retry_after.ToTimedelta().total_seconds()))
+        return found
+
+    async def _perform(self, assignment: pb.Assignment) -> None:
+        self._stop.busy = True
+        await unless(self._stop.now, self._worker.perform(assignment))
+        self._stop.busy = False
+        if self._stop.now.is_set():
+            log.info("%s: handed back", title(assignment))
+            request = pb.ReportFailureRequest(
+                assignment_id=assignment.id, kind=pb.FAILURE_KIND_RETURNED, message="the client is shutting down"
+            )
+            await self._session.part(self._session.stub.ReportFailure, request)
+
+    async def _recover(self) -> None:
+        """After an assignment that killed the trainer: a pause, longer each time."""
+        deaths = self._worker.deaths
+        if deaths >= MOST_DEATHS:
+            raise TrainerKeepsDyingError(f"the trainer died in {deaths} assignments in a row; see above for why")
+        if deaths:
+            await asyncio.sleep(next(itertools.islice(delays(first=1.0), deaths - 1, None)))
+
+    def _tell(self, waiting_for: str) -> None:
+        """Says what the coordinator waits for, when that changes."""
+        if waiting_for and waiting_for != self._waiting_for:
+            log.info("waiting for %s", waiting_for)
+        self._waiting_for = waiting_for

@@ -1,0 +1,138 @@
+"""The client's session with the coordinator: calls that outlive outages and restarts."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+import fedelta
+from fedelta import errors
+from fedelta.v1 import coordinator_pb2 as pb
+from fedelta.v1 import coordinator_pb2_grpc
+from fedelta.wire import bulk, channel
+from fedelta_client.retry import delays
+
+CALL_SECONDS = 30.0
+"""Deadline of an ordinary call."""
+PARTING_SECONDS = 1.0
+"""Deadline of a call on the way out."""
+
+OUTAGES = (errors.UnavailableError, errors.StalledError)
+PASSING = (*OUTAGES, errors.BusyError, errors.StorageError, errors.SupersededError)
+"""What may be gone at the next try."""
+FATAL = (errors.NameInUseError, errors.ProtocolMismatchError)
+"""What ends the client."""
+
+log = logging.getLogger("fedelta.client")
+
+T = TypeVar("T")
+Push = grpc.aio.StreamUnaryMultiCallable["pb.PushUpdateRequest | bytes", pb.PushUpdateResponse]
+Fetch = grpc.aio.UnaryStreamMultiCallable[pb.FetchModelRequest, "pb.FetchModelResponse | bytes"]
+
+
+class Request(Protocol):
+    """Any request of the service but Register: they all name the session."""
+
+    session_id: str
+
+
+class Session:
+    """One client name at one coordinator, from the first Register to Leave. An async context manager.
+
+    The id is made up here and kept, so the coordinator knows the client again after a restart of either's
+    connection or of the coordinator itself.
+    """
+
+    def __init__(self, target: str, name: str, learners: Iterable[str]) -> None:
+        self.target = target
+        self.name = name
+        self.id = secrets.token_hex(16)
+        self._learners = tuple(learners)
+        self._reachable = True
+
+    async def __aenter__(self) -> Self:
+        self._channel = grpc.aio.insecure_channel(self.target, options=channel.OPTIONS)
+        self.stub = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
+        self.push: Push = self._channel.stream_unary(
+            "/fedelta.v1.CoordinatorService/PushUpdate",
+            request_serializer=bulk.serialize,
+            response_deserializer=pb.PushUpdateResponse.FromString,
+        )
+        self.fetch: Fetch = self._channel.unary_stream(
+            "/fedelta.v1.CoordinatorService/FetchModel",
+            request_serializer=pb.FetchModelRequest.SerializeToString,
+            response_deserializer=bulk.fetch_model,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def register(self) -> pb.RegisterResponse:
+        """Opens the session, or opens it again; waits out an outage.
+
+        Raises `NameInUseError` where another process holds the name, `ProtocolMismatchError`.
+        """
+        request = pb.RegisterRequest(
+            client_name=self.name,
+            session_id=self.id,
+            protocol_min=channel.PROTOCOL_MIN,
+            protocol_max=channel.PROTOCOL_MAX,
+            software_version=fedelta.__version__,
+            learners=self._learners,
+        )
+        return await self.persist(lambda: self._once(self.stub.Register, request, CALL_SECONDS))
+
+    async def call(self, method: Callable[..., Awaitable[T]], request: Request, *, seconds: float = CALL_SECONDS) -> T:
+        """Makes a call until it is answered. Raises the `FedeltaError` of an answer that trying again won't change."""
+        request.session_id = self.id
+        return await self.persist(lambda: self._once(method, request, seconds))
+
+    async def part(self, method: Callable[..., Awaitable[Any]], request: Request) -> None:
+        """Makes a call once, and does not care whether it arrives: for the way out."""
+        request.session_id = self.id
+        try:
+            await self._once(method, request, PARTING_SECONDS)
+        except errors.FedeltaError as error:
+            log.debug("the coordinator was not told: %s", error)
+
+    async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Tries until it succeeds: registers again where the session is gone, waits out what passes."""
+        pauses = delays()
+        while True:
+            try:
+                result = await attempt()
+            except errors.UnknownSessionError:
+                log.info("the coordinator does not know this session; registering again")
+                await self.register()
+                await asyncio.sleep(next(pauses))  # one that forgets at once is not to be flooded
+            except PASSING as error:
+                self._note(error)
+                await asyncio.sleep(next(pauses))
+            else:
+                self._note(None)
+                return result
+
+    async def _once(self, method: Callable[..., Awaitable[T]], request: object, seconds: float) -> T:
+        try:
+            return await method(request, timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            raise channel.translate(error) from None
+
+    def _note(self, error: errors.FedeltaError | None) -> None:
+        """Says when the coordinator goes and comes, not at each try."""
+        outage = isinstance(error, OUTAGES)
+        if outage and self._reachable:
+            # gRPC puts the cause last: "failed to connect to all addresses; last error: …: Connection refused (111)"
+            cause = str(error).rpartition(": ")[2]
+            log.warning("coordinator %s is not reachable (%s); trying again until it is", self.target, cause)
+        elif not outage and not self._reachable:
+            log.info("coordinator %s is reachable again", self.target)
+        self._reachable = not outage

@@ -1,0 +1,224 @@
+"""Models down and updates up: streamed in chunks, resumed where they broke off."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import grpc.aio
+from blake3 import blake3
+
+from fedelta.errors import DigestMismatchError, FedeltaError, StalledError, UnavailableError
+from fedelta.v1 import coordinator_pb2 as pb
+from fedelta.wire import bulk, channel
+from fedelta_client.session import Session
+
+STALL_SECONDS = 60.0
+"""A stream on which nothing moves for this long is given up and tried again."""
+VERDICT_SECONDS = 600.0
+"""How long the coordinator may take to sync and check a file that was sent."""
+WHOLE_TRIES = 3
+"""How often a file is sent or fetched from the start because it arrived damaged."""
+
+log = logging.getLogger("fedelta.client")
+
+T = TypeVar("T")
+FetchCall = grpc.aio.UnaryStreamCall[pb.FetchModelRequest, "pb.FetchModelResponse | bytes"]
+PushCall = grpc.aio.StreamUnaryCall["pb.PushUpdateRequest | bytes", pb.PushUpdateResponse]
+
+
+class TransferError(FedeltaError):
+    """A file does not get across whole."""
+
+    code = "transfer"
+
+
+async def fetch_model(session: Session, assignment_id: str, model: pb.ModelRef, path: Path) -> None:
+    """Streams the model into the file, over what is there.
+
+    Raises `TransferError` where it arrives damaged again and again, `AssignmentEndedError`, `OSError`.
+    """
+    with _opened(path, os.O_RDWR | os.O_CREAT) as fd:
+        for _ in range(WHOLE_TRIES):
+            download = _Download(session, assignment_id, model, fd)
+            await session.persist(download.attempt)
+            if download.intact:
+                os.ftruncate(fd, model.length)
+                return
+            log.warning("the model arrived damaged; fetching it again")
+    raise TransferError(f"the model arrived damaged {WHOLE_TRIES} times")
+
+
+class _Download:
+    """A model on its way into a file."""
+
+    def __init__(self, session: Session, assignment_id: str, model: pb.ModelRef, fd: int) -> None:
+        self._session = session
+        self._assignment_id = assignment_id
+        self._model = model
+        self._fd = fd
+        self._held = 0
+        self._hash = blake3()
+
+    @property
+    def intact(self) -> bool:
+        """Whether the file has the announced digest."""
+        return self._hash.digest() == self._model.digest
+
+    async def attempt(self) -> None:
+        """One stream, from where the last one broke off to the end."""
+        request = pb.FetchModelRequest(
+            session_id=self._session.id, assignment_id=self._assignment_id, offset=self._held
+        )
+        call = self._session.fetch(request)
+        try:
+            self._check(await _read(call))
+            while (chunk := await _read(call)) is not None:
+                self._store(chunk)
+        except grpc.aio.AioRpcError as error:
+            raise channel.translate(error) from None
+        finally:
+            call.cancel()
+        if self._held < self._model.length:
+            raise UnavailableError("the stream ended early")
+
+    def _check(self, header: "pb.FetchModelResponse | bytes | None") -> None:
+        expected = pb.ModelHeader(model=self._model, offset=self._held)
+        if not isinstance(header, pb.FetchModelResponse) or header.header != expected:
+            raise TransferError("the coordinator sent another model than the assignment names")
+
+    def _store(self, chunk: "pb.FetchModelResponse | bytes") -> None:
+        if not isinstance(chunk, bytes) or self._held + len(chunk) > self._model.length:
+            raise TransferError("the coordinator sent more than the model")
+        _write(self._fd, chunk, self._held)
+        self._hash.update(chunk)
+        self._held += len(chunk)
+
+
+async def _read(call: FetchCall) -> "pb.FetchModelResponse | bytes | None":
+    """The next message, None at the end."""
+    message = await _within(STALL_SECONDS, call.read())
+    return message if isinstance(message, pb.FetchModelResponse | bytes) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """A file to push: an update, or an initial model."""
+
+    assignment_id: str
+    path: Path
+    digest: bytes
+    length: int
+    examples: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+async def push_update(session: Session, update: Update) -> None:
+    """Sends the file until the coordinator has it for good.
+
+    Raises the `PayloadError` with which the coordinator refuses it, `TransferError` where it arrives damaged again
+    and again, `AssignmentEndedError`, `OSError`.
+    """
+    with _opened(update.path, os.O_RDONLY) as fd:
+        for _ in range(WHOLE_TRIES):
+            try:
+                return await session.persist(_Upload(session, update, fd).attempt)
+            except DigestMismatchError:
+                log.warning("the update arrived damaged; sending it again")
+    raise TransferError(f"the update arrived damaged {WHOLE_TRIES} times")
+
+
+class _Upload:
+    """An update on its way out of a file."""
+
+    def __init__(self, session: Session, update: Update, fd: int) -> None:
+        self._session = session
+        self._update = update
+        self._fd = fd
+        self._tried = False
+
+    async def attempt(self) -> None:
+        """One stream. The first goes from the start without asking, later ones from what the coordinator holds."""
+        offset = await self._ask() if self._tried else 0
+        self._tried = True
+        if offset is not None:
+            await self._send(offset)
+
+    async def _ask(self) -> int | None:
+        """Where to go on. None: it was accepted."""
+        update = self._update
+        request = pb.GetUploadStatusRequest(assignment_id=update.assignment_id, digest=update.digest)
+        status = await self._session.call(self._session.stub.GetUploadStatus, request)
+        return None if status.accepted else status.bytes_held
+
+    async def _send(self, offset: int) -> None:
+        call = self._session.push()
+        try:
+            await self._write(call, offset)
+            await _within(VERDICT_SECONDS, call)
+        except grpc.aio.AioRpcError as error:
+            raise channel.translate(error) from None
+        finally:
+            call.cancel()
+
+    async def _write(self, call: PushCall, offset: int) -> None:
+        """Writes the stream, or as much of it as the coordinator wants: its verdict may come before the end."""
+        try:
+            await _within(STALL_SECONDS, call.write(self._header(offset)))
+            for chunk in _chunks(self._fd, offset, self._update.length):
+                await _within(STALL_SECONDS, call.write(chunk))
+            await call.done_writing()
+        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            log.debug("the coordinator ended the upload early")
+
+    def _header(self, offset: int) -> pb.PushUpdateRequest:
+        update = self._update
+        header = pb.UpdateHeader(
+            session_id=self._session.id,
+            assignment_id=update.assignment_id,
+            digest=update.digest,
+            length=update.length,
+            offset=offset,
+            examples=update.examples,
+            metrics=update.metrics,
+            train_seconds=update.seconds,
+        )
+        return pb.PushUpdateRequest(header=header)
+
+
+async def _within(seconds: float, step: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await step
+    except TimeoutError:
+        raise StalledError(f"nothing moved for {seconds:g} s") from None
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, chunk: bytes, at: int) -> None:
+    view = memoryview(chunk)
+    while view:
+        done = os.pwrite(fd, view, at)
+        view, at = view[done:], at + done
+
+
+def _chunks(fd: int, start: int, stop: int) -> Iterator[bytes]:
+    while start < stop:
+        chunk = os.pread(fd, min(bulk.CHUNK_BYTES, stop - start), start)
+        if not chunk:
+            raise OSError("the update file is shorter than it was")
+        yield chunk
+        start += len(chunk)
