@@ -47,7 +47,8 @@ class Clients:
             raise UnknownSessionError("the session is not open; register again")
         return client
 
-    def live(self, name: str, now: float) -> bool:
-        """Whether the client of that name can be expected to take work."""
-        client = self._by_name.get(name)
-        return client is not None and client.live(now)
+    def of_name(self, name: str) -> Client:
+        """The client that registered under a name last. Raises `UnknownSessionError`."""
+        if name not in self._by_name:
+            raise UnknownSessionError(f"no client {name!r} has registered")
+        return self._by_name[name]

@@ -438,12 +438,17 @@ class Engine:
             # Behind another assignment it waits for that one; the pick-up clock starts when its turn comes.
             self._lease(assignment, now + PICKUP_SECONDS if first is assignment else math.inf)
         self._timers.drop(job.id)
-        self._timers.set(job.id, now + job.spec.rounds.deadline)
+        self._set_deadline(job, now)
         self._step.effects.append(effects.Wake(tuple(assignment.client for assignment in assignments)))
+
+    def _set_deadline(self, job: Job, now: float) -> None:
+        if job.round is not None:
+            job.round.phase.deadline = now + job.spec.rounds.deadline
+            self._timers.set(job.id, job.round.phase.deadline)
 
     def _start_clocks(self, job: Job, round_: Round, now: float) -> None:
         round_.opened_at = now
-        self._timers.set(job.id, now + job.spec.rounds.deadline)
+        self._set_deadline(job, now)
         for assignment in job.open_assignments():
             self._lease(assignment, now + job.spec.rounds.lease)
 

@@ -1,0 +1,244 @@
+"""The coordinator: feeds events to the engine, commits its records, then runs its effects.
+
+Everything here runs on one event loop, so that the engine has one caller. Disk work goes to threads.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypedDict, TypeVar
+
+from fedelta.errors import FedeltaError, StorageError
+from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
+from fedelta_server.engine import Assignment, Engine, Step, effects, events
+from fedelta_server.store.files import Files
+from fedelta_server.store.journal import Journal
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_IO_THREADS = 4
+
+
+class _Where(TypedDict):
+    job: str
+    round: int
+    attempt: int
+
+
+class Coordinator:
+    """The running system: one engine, its journal and its files.
+
+    Use `start` before anything else, on the event loop it is to live on, and `close` at the end.
+    """
+
+    def __init__(self, journal: Journal, files: Files) -> None:
+        self.journal = journal
+        self.files = files
+        self.engine = Engine()
+        self.draining = False
+        self._io = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="io")
+        self._folds = ThreadPoolExecutor(1, thread_name_prefix="fold")
+        self._work: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._news = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._generation = 0
+
+    def now(self) -> float:
+        """Seconds on the clock that events carry."""
+        return asyncio.get_running_loop().time()
+
+    async def start(self) -> None:
+        """Rebuilds the engine from the journal and goes on where it was."""
+        self.engine = Engine(await self.in_thread(self.journal.committed))
+        await self.in_thread(self.files.sweep, self._live_rounds())
+        await self._settle(self.engine.resume(self.now()))
+
+    async def drain(self) -> None:
+        """Answers all held polls and watches; takes no further ones."""
+        self.draining = True
+        self._wake(list(self._work))
+        self._tell_watchers()
+
+    async def close(self) -> None:
+        """Waits for what was begun, then closes the journal."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._folds.shutdown()
+        self._io.shutdown()
+        self.journal.close()
+
+    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Runs blocking work off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._io, function, *args)
+
+    async def dispatch(self, event: events.Event) -> Step:
+        """Lets the engine decide on an event; returns when what it decided is on disk and under way.
+
+        Raises what the engine raises, or `StorageError` where the decision could not be committed.
+        """
+        step = self.engine.handle(event)
+        await self._settle(step)
+        return step
+
+    def note(self, event: events.Event) -> None:
+        """Tells the engine of something that needs no commit: a sign of life, bytes that moved.
+
+        A session that is gone meanwhile does not matter here.
+        """
+        try:
+            step = self.engine.handle(event)
+        except FedeltaError:
+            return
+        if step.records:
+            self._start_task(self._carry_out(step, self._generation))
+
+    async def next_assignment(self, session: str, wait_seconds: float, running: Sequence[str]) -> Assignment | None:
+        """Waits for work for a client. None: there is none yet."""
+        await self.dispatch(events.PollStarted(at=self.now(), session=session))
+        disconnected = True
+        try:
+            found = await self._await_work(session, wait_seconds, running)
+            disconnected = False
+        finally:
+            self.note(events.PollEnded(at=self.now(), session=session, disconnected=disconnected))
+        if found is not None:
+            self.note(events.AssignmentTaken(at=self.now(), session=session, assignment=found.id))
+        return found
+
+    def news(self) -> asyncio.Event:
+        """An event that is set when something is committed from now on, or the coordinator drains."""
+        return self._news
+
+    async def _await_work(self, session: str, wait_seconds: float, running: Sequence[str]) -> Assignment | None:
+        until = self.now() + wait_seconds
+        name = self.engine.clients.of_session(session).name
+        while (found := self.engine.pending(session, running)) is None and not self.draining:
+            work = self._work[name]
+            work.clear()
+            try:
+                async with asyncio.timeout_at(until):
+                    await work.wait()
+            except TimeoutError:
+                return None
+        return found
+
+    async def _settle(self, step: Step) -> None:
+        """Commits and runs a step to the end, even where the caller is cancelled meanwhile."""
+        await asyncio.shield(self._start_task(self._carry_out(step, self._generation)))
+
+    async def _carry_out(self, step: Step, generation: int) -> None:
+        # A step without records waits as well: it may rest on records that are not committed yet.
+        try:
+            await asyncio.wrap_future(self.journal.append(step.records))
+        except StorageError as error:
+            if generation == self._generation:
+                await self._rebuild(error)
+            raise
+        for effect in step.effects:
+            self._run(effect)
+        if step.records:
+            self._tell_watchers()
+        self._arm_timer()
+
+    async def _rebuild(self, error: StorageError) -> None:
+        """Throws away an engine that believes what is not on disk. Clients register again."""
+        _log.error("%s; going on from what is committed", error)
+        self._generation += 1
+        self.journal.recover()
+        self.engine = Engine(await self.in_thread(self.journal.committed))
+        step = self.engine.resume(self.now())
+        self._wake(list(self._work))
+        self._start_task(self._carry_out(step, self._generation))
+
+    def _run(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.Wake):
+            self._wake(effect.clients)
+        elif isinstance(effect, effects.Fold):
+            self._start_task(self._fold(effect))
+        else:
+            self._start_task(self._drop_updates(effect))
+
+    def _wake(self, clients: Sequence[str]) -> None:
+        for name in clients:
+            self._work[name].set()
+
+    def _tell_watchers(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, FedeltaError):
+            _log.error("a task failed", exc_info=error)
+
+    def _arm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        wake_at = self.engine.wake_at()
+        if wake_at is not None and not self.draining:
+            self._timer = asyncio.get_running_loop().call_at(wake_at, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._start_task(self._carry_out(self.engine.handle(events.TimePassed(at=self.now())), self._generation))
+
+    async def _fold(self, effect: effects.Fold) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            digest, length = await loop.run_in_executor(self._folds, self._fold_files, effect)
+        except (FedeltaError, OSError) as error:
+            _log.error("%s: round %d could not be aggregated: %s", effect.job, effect.round, error)
+            await self.dispatch(events.FoldFailed(at=self.now(), reason=str(error), **_where(effect)))
+        else:
+            await self.dispatch(events.Folded(at=self.now(), digest=digest, length=length, **_where(effect)))
+
+    def _fold_files(self, effect: effects.Fold) -> tuple[bytes, int]:
+        spec = self.engine.book.job(effect.job).spec
+        updates = [
+            WeightedUpdate(
+                each.client,
+                self.files.update_path(effect.job, effect.round, effect.attempt, each.client),
+                each.examples,
+            )
+            for each in effect.updates
+        ]
+        out = self.files.temp(".model")
+        try:
+            folded = fold(
+                self.files.model_path(effect.base.digest),
+                updates,
+                out,
+                build_aggregator(spec.aggregator),
+                build_optimizer(spec.server_optimizer),
+            )
+            self.files.keep_model(out, folded.digest)
+        finally:
+            out.unlink(missing_ok=True)
+        return folded.digest, folded.length
+
+    async def _drop_updates(self, effect: effects.DropUpdates) -> None:
+        try:
+            await self.in_thread(self.files.drop_updates, effect.job, effect.round, effect.attempt)
+        except (FedeltaError, OSError) as error:
+            _log.warning("updates of %s round %d stay on disk: %s", effect.job, effect.round, error)
+
+    def _live_rounds(self) -> set[tuple[str, int, int]]:
+        jobs = self.engine.book.jobs.values()
+        return {(job.id, job.round.number, job.round.attempt) for job in jobs if job.round is not None}
+
+
+def _where(effect: effects.Fold) -> _Where:
+    return {"job": effect.job, "round": effect.round, "attempt": effect.attempt}

@@ -1,0 +1,134 @@
+"""The coordinator process: from start to drain."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from grpc import aio
+
+from fedelta.errors import ConfigError, StorageError
+from fedelta_server.coordinator import Coordinator
+from fedelta_server.rpc import build_server
+from fedelta_server.store.files import Files
+from fedelta_server.store.journal import Journal
+
+_DRAIN_SECONDS = 10.0
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonConfig:
+    """Settings of the daemon."""
+
+    state: Path
+    """Directory of the journal and the payload files; made if need be."""
+    host: str = "127.0.0.1"
+    port: int = 8470
+    """0: a free one."""
+    bind_anywhere: bool = False
+    """Allows a host that other machines reach, although nothing is encrypted."""
+
+
+async def serve(config: DaemonConfig) -> int:
+    """Runs the daemon until SIGINT or SIGTERM; returns its exit code. A second signal ends it at once."""
+    with _locked(config.state):
+        async with _running(config) as (server, coordinator):
+            signals = _Signals()
+            await signals.first()
+            print("draining; press Ctrl-C again to stop now", flush=True)
+            await coordinator.drain()
+            stop = asyncio.ensure_future(server.stop(_DRAIN_SECONDS))
+            again = asyncio.ensure_future(signals.again())
+            await asyncio.wait([stop, again], return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done():
+                await server.stop(0)
+            again.cancel()
+            await stop
+    return 0
+
+
+@asynccontextmanager
+async def _running(config: DaemonConfig) -> AsyncIterator[tuple[aio.Server, Coordinator]]:
+    coordinator = Coordinator(Journal(f"sqlite:///{config.state / 'journal.db'}"), Files(config.state))
+    try:
+        await coordinator.start()
+        server = await build_server(coordinator)
+        port = _bind(server, config)
+        await server.start()
+        print(f"coordinator ready on {_address(config.host, port)}", flush=True)
+        yield server, coordinator
+    finally:
+        await coordinator.close()
+
+
+def _bind(server: aio.Server, config: DaemonConfig) -> int:
+    if config.host not in _LOCAL_HOSTS and not config.bind_anywhere:
+        raise ConfigError(
+            f"--host {config.host} can be reached from other machines and nothing is encrypted yet; "
+            "add --insecure-bind-anywhere if the network is trusted"
+        )
+    address = _address(config.host, config.port)
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError:
+        raise ConfigError(
+            f"cannot listen on {address}: the port is in use, or the host is not this machine's. "
+            "Choose another --port (0: a free one)"
+        ) from None
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Keeps a second daemon off the state directory."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"--state {state}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(f"--state {state} is in use by another coordinator") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+class _Signals:
+    """SIGINT and SIGTERM as events: the first asks to drain, the next to stop now."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, self._on_signal)
+
+    async def first(self) -> None:
+        """Waits for the first signal."""
+        await self._wait(1)
+
+    async def again(self) -> None:
+        """Waits for the second signal."""
+        await self._wait(2)
+
+    def _on_signal(self) -> None:
+        self._count += 1
+        self._changed.set()
+
+    async def _wait(self, count: int) -> None:
+        while self._count < count:
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,61 @@
+"""Initial models that operators bring."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedelta.config import FIRST_CLIENT, JobSpec
+from fedelta.errors import ConfigError, DigestMismatchError
+from fedelta_server.aggregate import file_digest, import_model
+from fedelta_server.coordinator import Coordinator
+from fedelta_server.engine import ModelRef
+from fedelta_server.uploads import Announced, Uploads
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model in the store: the digest and length of its canonical file."""
+
+    digest: bytes
+    length: int
+
+
+class ModelImports:
+    """Receives model files and finds those that were received."""
+
+    def __init__(self, coordinator: Coordinator, uploads: Uploads) -> None:
+        self._coordinator = coordinator
+        self._uploads = uploads
+
+    async def receive(self, digest: bytes, length: int, chunks: AsyncIterator[bytes]) -> StoredModel:
+        """Stores an uploaded model file in canonical form. Raises a `PayloadError` where it is none."""
+        key = f"model-{digest.hex()[:16]}"
+        async with self._uploads.only(key) as stream:
+            try:
+                announced = Announced(key=key, digest=digest, length=length, offset=0)
+                path = await self._uploads.receive(stream, announced, chunks, lambda _: None)
+                return await self._coordinator.in_thread(self._import, path, digest)
+            finally:
+                await self._coordinator.in_thread(self._coordinator.files.drop_upload, key)
+
+    def initial(self, spec: JobSpec, digest: bytes) -> ModelRef | None:
+        """The model a job starts from; None where its first client makes it. Raises `ConfigError`."""
+        if spec.model.init == FIRST_CLIENT:
+            return None
+        path = self._coordinator.files.model_path(digest) if len(digest) == 32 else None
+        if path is None or not path.exists():
+            raise ConfigError(
+                f"model.init = {spec.model.init!r}: upload the model first; `fedelta job submit` does both"
+            )
+        return ModelRef(0, digest, path.stat().st_size)
+
+    def _import(self, path: Path, digest: bytes) -> StoredModel:
+        if file_digest(path) != digest:
+            raise DigestMismatchError("the model file was garbled on the way; try again")
+        out = self._coordinator.files.temp(".model")
+        try:
+            stored = StoredModel(*import_model(path, out))
+            self._coordinator.files.keep_model(out, stored.digest)
+        finally:
+            out.unlink(missing_ok=True)
+        return stored

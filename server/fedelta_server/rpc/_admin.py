@@ -1,0 +1,143 @@
+"""AdminService: what operators call."""
+
+import time
+from collections.abc import AsyncIterator
+
+from fedelta.config import parse_job
+from fedelta.errors import BadRequestError, NotFoundError
+from fedelta.v1 import admin_pb2 as pb
+from fedelta_server.coordinator import Coordinator
+from fedelta_server.engine import ModelRef, events, records
+from fedelta_server.models import ModelImports
+from fedelta_server.rpc._bulk import check_digest, take_data, take_header
+from fedelta_server.rpc._convert import client_message, event_message, job_message, round_message
+from fedelta_server.rpc._guard import Context, guarded, guarded_stream
+from fedelta_server.transfers import read_chunks
+
+
+class AdminService:
+    """Translates operators' calls into events and queries."""
+
+    def __init__(self, coordinator: Coordinator, models: ModelImports) -> None:
+        self._coordinator = coordinator
+        self._models = models
+
+    @guarded
+    async def SubmitJob(self, request: pb.SubmitJobRequest, context: Context) -> pb.SubmitJobResponse:
+        spec = parse_job(request.toml, request.file_name or "job file")
+        initial = self._models.initial(spec, request.model_digest)
+        step = await self._coordinator.dispatch(
+            events.JobSubmitted(
+                at=self._coordinator.now(),
+                spec=spec,
+                toml=request.toml,
+                unix_time=time.time(),
+                initial=initial,
+            )
+        )
+        return pb.SubmitJobResponse(job_id=step.records[0].job)
+
+    @guarded
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        return pb.ListJobsResponse(jobs=[self._job(job_id) for job_id in self._coordinator.engine.book.jobs])
+
+    @guarded
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        message = self._job(request.job_id)
+        rounds = await self._coordinator.in_thread(self._coordinator.journal.rounds, request.job_id)
+        message.rounds.extend(round_message(closed) for closed in rounds)
+        return pb.GetJobResponse(job=message)
+
+    @guarded_stream
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
+        self._coordinator.engine.book.job(request.job_id)
+        after, ended = request.after_sequence, False
+        while not ended and not self._coordinator.draining:
+            news = self._coordinator.news()
+            entries = await self._coordinator.in_thread(self._coordinator.journal.entries, request.job_id, after)
+            for entry in entries:
+                yield pb.WatchJobResponse(event=event_message(entry))
+                after = entry.sequence
+                ended = isinstance(entry.record, records.JobStateChanged) and entry.record.state.ended
+            if not entries:
+                ended = self._coordinator.engine.book.job(request.job_id).state.ended
+                if not ended:
+                    await news.wait()
+
+    @guarded
+    async def StopJob(self, request: pb.StopJobRequest, context: Context) -> pb.StopJobResponse:
+        await self._coordinator.dispatch(
+            events.StopRequested(at=self._coordinator.now(), job=request.job_id, reason=request.reason)
+        )
+        return pb.StopJobResponse()
+
+    @guarded
+    async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> pb.PauseJobResponse:
+        await self._coordinator.dispatch(
+            events.PauseRequested(at=self._coordinator.now(), job=request.job_id, reason=request.reason)
+        )
+        return pb.PauseJobResponse()
+
+    @guarded
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: Context) -> pb.ResumeJobResponse:
+        await self._coordinator.dispatch(events.ResumeRequested(at=self._coordinator.now(), job=request.job_id))
+        return pb.ResumeJobResponse()
+
+    @guarded
+    async def ListClients(self, request: pb.ListClientsRequest, context: Context) -> pb.ListClientsResponse:
+        engine, now = self._coordinator.engine, self._coordinator.now()
+        unix_offset = time.time() - now
+        found = []
+        for client in engine.clients:
+            queue = engine.book.queues.get(client.name, {})
+            state = pb.CLIENT_STATE_BUSY if queue else pb.CLIENT_STATE_IDLE
+            if not client.live(now):
+                state = pb.CLIENT_STATE_GONE
+            seen = now if client.polls and client.live(now) else client.last_heard
+            progress = max((each.progress for each in queue.values()), default=0.0)
+            found.append(client_message(client, state, seen + unix_offset, list(queue), progress))
+        return pb.ListClientsResponse(clients=found)
+
+    @guarded
+    async def UploadModel(
+        self, requests: "AsyncIterator[bytes | pb.UploadModelRequest]", context: Context
+    ) -> pb.UploadModelResponse:
+        header = (await take_header(requests)).header
+        digest = check_digest(header.digest)
+        stored = await self._models.receive(digest, header.length, take_data(requests))
+        return pb.UploadModelResponse(digest=stored.digest, length=stored.length)
+
+    @guarded_stream
+    async def DownloadModel(
+        self, request: pb.DownloadModelRequest, context: Context
+    ) -> "AsyncIterator[bytes | pb.DownloadModelResponse]":
+        version = request.version if request.HasField("version") else None
+        model = await self._version(request.job_id, version)
+        if request.offset > model.length:
+            raise BadRequestError(f"offset {request.offset} lies beyond the model's {model.length} bytes")
+        header = pb.DownloadModelHeader(
+            version=model.version, digest=model.digest, length=model.length, offset=request.offset
+        )
+        yield pb.DownloadModelResponse(header=header)
+        path = self._coordinator.files.model_path(model.digest)
+        async for chunk in read_chunks(self._coordinator, path, request.offset, model.length):
+            yield chunk
+
+    def _job(self, job_id: str) -> pb.Job:
+        engine = self._coordinator.engine
+        job = engine.book.job(job_id)
+        return job_message(job, engine.waiting_for(job, self._coordinator.now()))
+
+    async def _version(self, job_id: str, number: int | None) -> ModelRef:
+        job = self._coordinator.engine.book.job(job_id)
+        if job.model is None:
+            raise NotFoundError(f"job {job_id!r} has no model yet; its first client will make it")
+        if number is None or number == job.model.version:
+            return job.model
+        if number == 0 and job.initial is not None:
+            return job.initial
+        versions = await self._coordinator.in_thread(self._coordinator.journal.versions, job_id)
+        found = next((made for made in versions if made.version == number), None)
+        if found is None:
+            raise NotFoundError(f"job {job_id!r} has no version {number}; it has 0 to {job.model.version}")
+        return ModelRef(found.version, found.digest, found.length)

@@ -1,0 +1,101 @@
+"""The engine's words as messages."""
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from fedelta.v1 import admin_pb2 as pb
+from fedelta_server.engine import Client, Job, records
+from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+from fedelta_server.store.journal import Entry
+
+_STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
+_PHASES = {phase: pb.Phase.Value(f"PHASE_{phase.name}") for phase in PhaseKind}
+_OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
+
+
+def timestamp(unix: float) -> Timestamp:
+    """A point in time, from seconds since 1970."""
+    return Timestamp(seconds=int(unix), nanos=int(unix % 1 * 1e9))
+
+
+def job_message(job: Job, waiting_for: str) -> pb.Job:
+    """A job without its rounds."""
+    return pb.Job(
+        id=job.id,
+        name=job.spec.job.name,
+        state=_STATES[job.state],
+        reason=job.reason,
+        submitted=timestamp(job.submitted_unix),
+        rounds_done=job.rounds_done,
+        rounds_max=job.spec.rounds.max,
+        toml=job.toml,
+        waiting_for=waiting_for,
+        initial_digest=job.initial.digest if job.initial else b"",
+    )
+
+
+def round_message(closed: records.RoundClosed) -> pb.Round:
+    """A closed round."""
+    return pb.Round(
+        number=closed.number,
+        attempts=closed.attempts,
+        seconds=closed.seconds,
+        bytes_up=closed.bytes_up,
+        bytes_down=closed.bytes_down,
+        clients=[_participation(part) for part in closed.clients],
+        metrics=closed.metrics,
+        train_metrics=closed.train_metrics,
+        digest=closed.digest,
+    )
+
+
+def client_message(
+    client: Client, state: pb.ClientState.ValueType, seen_unix: float, assignments: list[str], progress: float
+) -> pb.Client:
+    """A client."""
+    return pb.Client(
+        name=client.name,
+        state=state,
+        learners=client.learners,
+        software_version=client.software_version,
+        last_seen=timestamp(seen_unix),
+        assignment_ids=assignments,
+        progress=progress,
+    )
+
+
+def event_message(entry: Entry) -> pb.JobEvent:
+    """What watchers see of a record."""
+    event = pb.JobEvent(sequence=entry.sequence, time=timestamp(entry.unix_time))
+    record = entry.record
+    if isinstance(record, records.JobSubmitted):
+        event.state_changed.CopyFrom(pb.JobStateChanged(state=pb.JOB_STATE_QUEUED))
+    elif isinstance(record, records.JobStateChanged):
+        event.state_changed.CopyFrom(pb.JobStateChanged(state=_STATES[record.state], reason=record.reason))
+    elif isinstance(record, records.PhaseOpened):
+        event.phase_opened.CopyFrom(
+            pb.PhaseOpened(
+                round=record.round, attempt=record.attempt, phase=_PHASES[record.phase], clients=record.clients
+            )
+        )
+    elif isinstance(record, records.ParticipationEnded):
+        part = _participation(record.participation)
+        event.participation_ended.CopyFrom(pb.ParticipationEnded(round=record.round, participation=part))
+    elif isinstance(record, records.VersionMade):
+        event.version_made.CopyFrom(pb.VersionMade(version=record.version, digest=record.digest, length=record.length))
+    elif isinstance(record, records.RoundClosed):
+        event.round_closed.CopyFrom(pb.RoundClosed(round=round_message(record)))
+    elif isinstance(record, records.RoundFailed):
+        event.round_failed.CopyFrom(pb.RoundFailed(round=record.round, attempt=record.attempt, reason=record.reason))
+    return event
+
+
+def _participation(part: records.Participation) -> pb.Participation:
+    return pb.Participation(
+        client=part.client,
+        phase=_PHASES[part.phase],
+        outcome=_OUTCOMES[part.outcome],
+        reason=part.reason,
+        examples=part.examples,
+        metrics=part.metrics,
+        seconds=part.seconds,
+    )

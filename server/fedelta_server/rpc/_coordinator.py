@@ -1,0 +1,218 @@
+"""CoordinatorService: what clients call."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+
+from google.protobuf.duration_pb2 import Duration
+
+import fedelta
+from fedelta.errors import AssignmentEndedError, BadRequestError, ProtocolMismatchError
+from fedelta.v1 import coordinator_pb2 as pb
+from fedelta.wire.channel import PROTOCOL_MAX, PROTOCOL_MIN
+from fedelta_server.coordinator import Coordinator
+from fedelta_server.engine import LIVENESS_SECONDS, Assignment, ModelRef, events, task_seed
+from fedelta_server.engine.words import Outcome, PhaseKind
+from fedelta_server.rpc._bulk import check_digest, take_data, take_header
+from fedelta_server.rpc._guard import Context, guarded, guarded_stream
+from fedelta_server.transfers import Meter, read_chunks
+from fedelta_server.updates import PushedUpdate, Updates
+
+MAX_WAIT_SECONDS = 60.0
+_RETRY_AFTER_DRAIN_SECONDS = 1.0
+_MAX_MESSAGE_CHARS = 2000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_KINDS = {
+    PhaseKind.TRAIN: pb.ASSIGNMENT_KIND_TRAIN,
+    PhaseKind.EVALUATE: pb.ASSIGNMENT_KIND_EVALUATE,
+    PhaseKind.INITIALIZE: pb.ASSIGNMENT_KIND_INITIALIZE,
+}
+
+
+class CoordinatorService:
+    """Translates clients' calls into events."""
+
+    def __init__(self, coordinator: Coordinator, updates: Updates) -> None:
+        self._coordinator = coordinator
+        self._updates = updates
+
+    @guarded
+    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterResponse:
+        protocol = _negotiate(request)
+        if not _NAME.fullmatch(request.client_name):
+            raise BadRequestError(
+                f"{request.client_name!r} is not a client name: 1 to 64 of A-Z a-z 0-9 . _ -, "
+                "beginning with a letter or digit"
+            )
+        if len(request.session_id) < 16 or not request.learners:
+            raise BadRequestError("a session id of 16 characters or more and at least one learner are needed")
+        await self._coordinator.dispatch(
+            events.ClientRegistered(
+                at=self._coordinator.now(),
+                name=request.client_name,
+                session=request.session_id,
+                learners=tuple(request.learners),
+                software_version=request.software_version,
+            )
+        )
+        return pb.RegisterResponse(
+            protocol=protocol, software_version=fedelta.__version__, liveness=_duration(LIVENESS_SECONDS)
+        )
+
+    @guarded
+    async def NextAssignment(self, request: pb.NextAssignmentRequest, context: Context) -> pb.NextAssignmentResponse:
+        wait = min(_seconds(request.wait), MAX_WAIT_SECONDS)
+        running = tuple(request.running_assignment_ids)
+        found = await self._coordinator.next_assignment(request.session_id, wait, running)
+        if found is not None:
+            return pb.NextAssignmentResponse(assignment=self._assignment(found))
+        retry = _RETRY_AFTER_DRAIN_SECONDS if self._coordinator.draining else 0.0
+        return pb.NextAssignmentResponse(retry_after=_duration(retry), waiting_for=self._waiting_for())
+
+    @guarded
+    async def RenewAssignment(self, request: pb.RenewAssignmentRequest, context: Context) -> pb.RenewAssignmentResponse:
+        renewed = events.AssignmentRenewed(
+            at=self._coordinator.now(),
+            session=request.session_id,
+            assignment=request.assignment_id,
+            progress=request.progress.fraction,
+        )
+        try:
+            await self._coordinator.dispatch(renewed)
+            assignment = self._coordinator.engine.find(request.session_id, request.assignment_id)
+        except AssignmentEndedError as ended:
+            return pb.RenewAssignmentResponse(directive=pb.DIRECTIVE_CANCEL, reason=ended.message)
+        lease = self._coordinator.engine.book.job(assignment.job).spec.rounds.lease
+        return pb.RenewAssignmentResponse(directive=pb.DIRECTIVE_CONTINUE, lease=_duration(lease))
+
+    @guarded_stream
+    async def FetchModel(
+        self, request: pb.FetchModelRequest, context: Context
+    ) -> "AsyncIterator[bytes | pb.FetchModelResponse]":
+        assignment = self._coordinator.engine.find(request.session_id, request.assignment_id)
+        model = self._model(assignment)
+        if request.offset > model.length:
+            raise BadRequestError(f"offset {request.offset} lies beyond the model's {model.length} bytes")
+        yield pb.FetchModelResponse(header=pb.ModelHeader(model=_model_ref(model), offset=request.offset))
+        meter = Meter(self._coordinator, request.session_id, assignment.id)
+        path = self._coordinator.files.model_path(model.digest)
+        async for chunk in read_chunks(self._coordinator, path, request.offset, model.length):
+            yield chunk
+            meter.down(len(chunk))
+        meter.flush()
+
+    @guarded
+    async def PushUpdate(
+        self, requests: "AsyncIterator[bytes | pb.PushUpdateRequest]", context: Context
+    ) -> pb.PushUpdateResponse:
+        header = (await take_header(requests)).header
+        pushed = PushedUpdate(
+            session=header.session_id,
+            assignment=header.assignment_id,
+            digest=check_digest(header.digest),
+            length=header.length,
+            offset=header.offset,
+            examples=header.examples,
+            metrics=dict(header.metrics),
+            seconds=header.train_seconds,
+        )
+        already = await self._updates.push(pushed, take_data(requests))
+        return pb.PushUpdateResponse(already_accepted=already)
+
+    @guarded
+    async def GetUploadStatus(self, request: pb.GetUploadStatusRequest, context: Context) -> pb.GetUploadStatusResponse:
+        digest = check_digest(request.digest)
+        held, accepted = self._updates.held(request.session_id, request.assignment_id, digest)
+        return pb.GetUploadStatusResponse(bytes_held=held, accepted=accepted)
+
+    @guarded
+    async def ReportEvaluation(
+        self, request: pb.ReportEvaluationRequest, context: Context
+    ) -> pb.ReportEvaluationResponse:
+        await self._coordinator.dispatch(
+            events.EvaluationReported(
+                at=self._coordinator.now(),
+                session=request.session_id,
+                assignment=request.assignment_id,
+                examples=request.examples,
+                metrics=dict(request.metrics),
+                seconds=request.evaluate_seconds,
+            )
+        )
+        return pb.ReportEvaluationResponse()
+
+    @guarded
+    async def ReportFailure(self, request: pb.ReportFailureRequest, context: Context) -> pb.ReportFailureResponse:
+        returned = request.kind == pb.FAILURE_KIND_RETURNED
+        await self._coordinator.dispatch(
+            events.AssignmentFailed(
+                at=self._coordinator.now(),
+                session=request.session_id,
+                assignment=request.assignment_id,
+                outcome=Outcome.RETURNED if returned else Outcome.FAILED,
+                reason=request.message[:_MAX_MESSAGE_CHARS],
+            )
+        )
+        return pb.ReportFailureResponse()
+
+    @guarded
+    async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
+        await self._coordinator.dispatch(events.ClientLeft(at=self._coordinator.now(), session=request.session_id))
+        return pb.LeaveResponse()
+
+    def _model(self, assignment: Assignment) -> ModelRef:
+        model = self._coordinator.engine.book.job(assignment.job).model
+        if model is None:
+            raise BadRequestError(f"assignment {assignment.id!r} has no model to fetch")
+        return model
+
+    def _assignment(self, assignment: Assignment) -> pb.Assignment:
+        engine = self._coordinator.engine
+        job = engine.book.job(assignment.job)
+        client = engine.clients.of_name(assignment.client)
+        message = pb.Assignment(
+            id=assignment.id,
+            kind=_KINDS[assignment.phase],
+            job_id=job.id,
+            job_name=job.spec.job.name,
+            learner=job.spec.job.learner or client.learners[0],
+            round=assignment.round,
+            config_json=json.dumps(job.spec.train, default=str),
+            seed=task_seed(job.spec.job.seed, assignment.round, assignment.phase, assignment.client),
+            lease=_duration(job.spec.rounds.lease),
+        )
+        if job.model is not None:
+            message.model.CopyFrom(_model_ref(job.model))
+        if job.round is not None:
+            message.time_left.CopyFrom(_duration(max(0.0, job.round.phase.deadline - self._coordinator.now())))
+        return message
+
+    def _waiting_for(self) -> str:
+        engine, now = self._coordinator.engine, self._coordinator.now()
+        waits = ((job.id, engine.waiting_for(job, now)) for job in engine.book.jobs.values())
+        found = [f"job {job_id} waits for {what}" for job_id, what in waits if what]
+        return "; ".join(found) or "no job has work for this client"
+
+
+def _negotiate(request: pb.RegisterRequest) -> int:
+    protocol = min(request.protocol_max, PROTOCOL_MAX)
+    if protocol < max(request.protocol_min, PROTOCOL_MIN):
+        older = "client" if request.protocol_max < PROTOCOL_MIN else "coordinator"
+        raise ProtocolMismatchError(
+            f"the client speaks protocol {request.protocol_min} to {request.protocol_max}, the coordinator "
+            f"{PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade the {older} (fedelta {fedelta.__version__} runs here)"
+        )
+    return protocol
+
+
+def _model_ref(model: ModelRef) -> pb.ModelRef:
+    return pb.ModelRef(digest=model.digest, length=model.length, version=model.version)
+
+
+def _duration(seconds: float) -> Duration:
+    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
+
+
+def _seconds(duration: Duration) -> float:
+    return max(0.0, duration.seconds + duration.nanos / 1e9)

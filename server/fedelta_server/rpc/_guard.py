@@ -1,0 +1,58 @@
+"""What every handler has in common: a `FedeltaError` becomes a status, anything else a logged internal error."""
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from grpc import aio
+
+from fedelta.errors import FedeltaError
+from fedelta.wire.channel import ERROR_KEY
+
+_log = logging.getLogger(__name__)
+
+Context = aio.ServicerContext[Any, Any]
+S = TypeVar("S")
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+def guarded(method: Callable[[S, Q, Context], Awaitable[R]]) -> Callable[[S, Q, Context], Awaitable[R]]:
+    """For handlers that return one response."""
+
+    @functools.wraps(method)
+    async def call(servicer: S, request: Q, context: Context) -> R:
+        try:
+            return await method(servicer, request, context)
+        except Exception as error:
+            await _abort(context, error)
+
+    return call
+
+
+def guarded_stream(
+    method: Callable[[S, Q, Context], AsyncIterator[R]],
+) -> Callable[[S, Q, Context], AsyncIterator[R]]:
+    """For handlers that return a stream."""
+
+    @functools.wraps(method)
+    async def call(servicer: S, request: Q, context: Context) -> AsyncIterator[R]:
+        try:
+            async for response in method(servicer, request, context):
+                yield response
+        except Exception as error:
+            await _abort(context, error)
+
+    return call
+
+
+async def _abort(context: Context, error: Exception) -> NoReturn:
+    if isinstance(error, FedeltaError):
+        context.set_trailing_metadata(((ERROR_KEY, error.code),))
+        await context.abort(grpc.StatusCode[error.status], error.message)
+    if isinstance(error, aio.AbortError):
+        raise error
+    _log.error("a call failed", exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, "internal error; the coordinator's log says more")

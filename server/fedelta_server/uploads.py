@@ -1,0 +1,133 @@
+"""Receiving files: bounded in number, fenced, spooled to disk as the bytes arrive."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedelta.errors import BusyError, DigestMismatchError, StalledError, SupersededError
+from fedelta_server.coordinator import Coordinator
+
+MAX_CONCURRENT = 32
+"""Uploads received at a time; others wait for their turn."""
+
+STALL_SECONDS = 60.0
+"""An upload that brings no bytes for this long is ended; what it brought is kept for its resumption."""
+
+_TURN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """What the header of an upload says."""
+
+    key: str
+    """What is being uploaded: an assignment's id, or a name of the caller's. One upload at a time each."""
+    digest: bytes
+    length: int
+    offset: int
+
+
+@dataclass
+class _Stream:
+    """An upload under way."""
+
+    receiver: "asyncio.Task[Path] | None" = None
+    superseded: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Uploads:
+    """All uploads under way."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._turns = asyncio.Semaphore(MAX_CONCURRENT)
+        self._streams: dict[str, _Stream] = {}
+
+    @asynccontextmanager
+    async def only(self, key: str) -> AsyncIterator[_Stream]:
+        """Makes the caller the only upload for a key: one under way is ended, or waited for once it is complete."""
+        while (older := self._streams.get(key)) is not None:
+            older.superseded = True
+            if older.receiver is not None:
+                older.receiver.cancel()
+            await older.ended.wait()
+        stream = self._streams[key] = _Stream()
+        try:
+            async with self._turn():
+                yield stream
+        finally:
+            del self._streams[key]
+            stream.ended.set()
+
+    async def receive(
+        self, stream: _Stream, announced: Announced, chunks: AsyncIterator[bytes], moved: Callable[[int], None]
+    ) -> Path:
+        """Spools an upload; returns the complete file, not yet checked. `moved` hears of the bytes that came.
+
+        Raises `SupersededError`, `StalledError`, `StorageError`, `BadRequestError`, or `DigestMismatchError`
+        where the stream ended early.
+        """
+        receiver: asyncio.Task[Path] = asyncio.ensure_future(self._spool(announced, chunks, moved))
+        stream.receiver = receiver
+        try:
+            if stream.superseded:
+                receiver.cancel()
+            return await receiver
+        except asyncio.CancelledError:
+            if not stream.superseded:
+                receiver.cancel()
+                await asyncio.wait([receiver])
+                raise
+            raise SupersededError("a newer upload of the same assignment took over") from None
+        finally:
+            stream.receiver = None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise BusyError(f"{MAX_CONCURRENT} uploads are under way; try again") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def _spool(self, announced: Announced, chunks: AsyncIterator[bytes], moved: Callable[[int], None]) -> Path:
+        in_thread = self._coordinator.in_thread
+        upload = await in_thread(
+            self._coordinator.files.open_upload,
+            announced.key,
+            announced.digest,
+            announced.length,
+            announced.offset,
+        )
+        writing: asyncio.Future[None] | None = None
+        try:
+            # One chunk is written while the next one is received: memory stays at two chunks an upload.
+            while (chunk := await _next_chunk(chunks)) is not None:
+                if writing is not None:
+                    await writing
+                moved(len(chunk))
+                writing = asyncio.ensure_future(in_thread(upload.write, chunk))
+            if writing is not None:
+                await writing
+            if upload.held < announced.length:
+                raise DigestMismatchError(f"the upload ended after {upload.held} of {announced.length} bytes")
+            return upload.path
+        finally:
+            if writing is not None:
+                await asyncio.wait([writing])
+            upload.close()
+
+
+async def _next_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:
+    try:
+        async with asyncio.timeout(STALL_SECONDS):
+            return await anext(chunks, None)
+    except TimeoutError:
+        raise StalledError(f"no bytes came for {STALL_SECONDS:g} s; ask for the upload's status and go on") from None

@@ -1,0 +1,155 @@
+"""Drives an engine as the coordinator does, without sockets, clocks or disks."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import blake3
+from tests.server.engine import invariants
+
+from fedelta.config import parse_job
+from fedelta_server.engine import Assignment, Engine, Job, ModelRef, Step, effects, events, records
+from fedelta_server.engine.words import Outcome, PhaseKind
+
+INITIAL = ModelRef(0, blake3.blake3(b"initial").digest(), 100)
+
+
+def toml(*, job: str = "", rounds: str = "max = 2", rest: str = "", init: str = "model.safetensors") -> str:
+    return f'[job]\nname = "digits"\nseed = 7\n{job}\n[model]\ninit = "{init}"\n[rounds]\n{rounds}\n{rest}\n'
+
+
+class Harness:
+    """An engine, the records it made, and a clock."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.journal: list[records.Record] = []
+        self.now = 1000.0
+        self.folds: list[effects.Fold] = []
+
+    def send(self, event: events.Event) -> Step:
+        step = self.engine.handle(event)
+        self.journal += step.records
+        self.folds += [effect for effect in step.effects if isinstance(effect, effects.Fold)]
+        invariants.check(self.engine)
+        self.check_rebuilt()
+        return step
+
+    def check_rebuilt(self) -> None:
+        """An engine built from the records believes what this one believes."""
+        rebuilt = Engine(self.journal)
+        assert durable(rebuilt) == durable(self.engine)
+
+    def restart(self) -> None:
+        """The process dies; another one takes over what was committed."""
+        self.engine = Engine(self.journal)
+        self.folds = []
+        step = self.engine.resume(self.now)
+        self.journal += step.records
+        self.folds += [effect for effect in step.effects if isinstance(effect, effects.Fold)]
+        invariants.check(self.engine)
+
+    def submit(self, text: str, initial: ModelRef | None = INITIAL) -> str:
+        spec = parse_job(text, "test")
+        step = self.send(events.JobSubmitted(at=self.now, spec=spec, toml=text, unix_time=0.0, initial=initial))
+        return step.records[0].job
+
+    def join(self, *names: str, learners: tuple[str, ...] = ("digits:Digits",)) -> None:
+        for name in names:
+            self.send(events.ClientRegistered(at=self.now, name=name, session=session(name), learners=learners))
+            self.send(events.PollStarted(at=self.now, session=session(name)))
+
+    def job(self, job_id: str) -> Job:
+        return self.engine.book.job(job_id)
+
+    def work(self, name: str) -> Assignment | None:
+        return self.engine.pending(session(name))
+
+    def take(self, name: str) -> Assignment:
+        assignment = self.work(name)
+        assert assignment is not None, f"{name} has no work"
+        self.send(events.AssignmentTaken(at=self.now, session=session(name), assignment=assignment.id))
+        return assignment
+
+    def update(self, name: str, examples: int = 10, **metrics: float) -> Assignment:
+        """The client finishes its TRAIN or INITIALIZE assignment."""
+        assignment = self.take(name)
+        self.send(
+            events.UpdateAccepted(
+                at=self.now,
+                session=session(name),
+                assignment=assignment.id,
+                examples=examples,
+                metrics=metrics,
+                seconds=1.0,
+                digest=digest_of(assignment.id),
+                length=100,
+            )
+        )
+        return assignment
+
+    def evaluate(self, name: str, examples: int = 10, **metrics: float) -> None:
+        assignment = self.take(name)
+        assert assignment.phase is PhaseKind.EVALUATE
+        self.send(
+            events.EvaluationReported(
+                at=self.now,
+                session=session(name),
+                assignment=assignment.id,
+                examples=examples,
+                metrics=metrics,
+                seconds=1.0,
+            )
+        )
+
+    def fail(self, name: str, reason: str = "ValueError: no") -> None:
+        assignment = self.take(name)
+        self.send(
+            events.AssignmentFailed(
+                at=self.now, session=session(name), assignment=assignment.id, outcome=Outcome.FAILED, reason=reason
+            )
+        )
+
+    def fold(self) -> effects.Fold:
+        """The oldest fold that was asked for is done."""
+        fold = self.folds.pop(0)
+        digest = digest_of(f"{fold.job}/{fold.round}")
+        self.send(
+            events.Folded(at=self.now, job=fold.job, round=fold.round, attempt=fold.attempt, digest=digest, length=100)
+        )
+        return fold
+
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, and the engine is woken whenever it asked to be."""
+        until = self.now + seconds
+        while (wake := self.engine.wake_at()) is not None and wake <= until:
+            self.now = max(self.now, wake)
+            self.send(events.TimePassed(at=self.now))
+        self.now = until
+
+    def of_kind(self, kind: type[records.Record]) -> list[records.Record]:
+        return [record for record in self.journal if isinstance(record, kind)]
+
+    def closed(self) -> list[records.RoundClosed]:
+        return [record for record in self.journal if isinstance(record, records.RoundClosed)]
+
+
+def session(name: str) -> str:
+    return f"session-of-{name}"
+
+
+def digest_of(text: str) -> bytes:
+    return blake3.blake3(text.encode()).digest()
+
+
+def durable(engine: Engine) -> object:
+    """The part of the state that records must restore."""
+    volatile = {"opened_at", "bytes_up", "bytes_down", "folding", "deadline", "lease_until", "taken", "progress"}
+    return [{key: _strip(value, volatile) for key, value in asdict(job).items()} for job in engine.book.jobs.values()]
+
+
+def _strip(value: object, keys: Iterable[str]) -> object:
+    if isinstance(value, dict):
+        return {key: _strip(inner, keys) for key, inner in value.items() if key not in keys}
+    if isinstance(value, list):
+        return [_strip(inner, keys) for inner in value]
+    return value

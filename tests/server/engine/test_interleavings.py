@@ -1,0 +1,129 @@
+"""Random interleavings: the invariants hold after every step, and every accepted update is folded exactly once."""
+
+from collections import Counter
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.server.engine.harness import INITIAL, Harness, session, toml
+
+from fedelta.errors import FedeltaError
+from fedelta_server.engine import effects, events, records
+from fedelta_server.engine.words import Outcome, PhaseKind
+
+NAMES = st.sampled_from(["ada", "bob", "cyd", "dee"])
+JOBS = st.sampled_from(["digits-1", "digits-2"])
+
+
+class Federation(RuleBasedStateMachine):
+    """Clients, operators, the clock and restarts act in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h = Harness()
+        self.folded: Counter[tuple[str, int, int, str]] = Counter()
+
+    def _try(self, event: events.Event) -> None:
+        try:
+            self.h.send(event)
+        except FedeltaError:
+            self.h.check_rebuilt()
+
+    @precondition(lambda self: len(self.h.engine.book.jobs) < 2)
+    @rule(init=st.booleans(), quorum=st.integers(1, 2), every=st.integers(0, 2))
+    def submit(self, init: bool, quorum: int, every: int) -> None:
+        rounds = (
+            f'max = 3\nclients = 3\nmin_clients = {quorum}\nmin_updates = {quorum}\nattempts = 2\ndeadline = "100s"'
+        )
+        text = toml(
+            rounds=rounds, rest=f"[evaluate]\nevery = {every}", init="m.safetensors" if init else "first-client"
+        )
+        self.h.submit(text, INITIAL if init else None)
+
+    @rule(name=NAMES)
+    def join(self, name: str) -> None:
+        self._try(events.ClientRegistered(at=self.h.now, name=name, session=session(name), learners=("digits:Digits",)))
+        self._try(events.PollStarted(at=self.h.now, session=session(name)))
+
+    @rule(name=NAMES, disconnected=st.booleans())
+    def stop_polling(self, name: str, disconnected: bool) -> None:
+        client = next((each for each in self.h.engine.clients if each.name == name and each.polls), None)
+        if client is not None:
+            self._try(events.PollEnded(at=self.h.now, session=session(name), disconnected=disconnected))
+
+    @rule(name=NAMES)
+    def leave(self, name: str) -> None:
+        self._try(events.ClientLeft(at=self.h.now, session=session(name)))
+
+    @rule(name=NAMES, examples=st.integers(1, 5), fails=st.booleans())
+    def finish_work(self, name: str, examples: int, fails: bool) -> None:
+        try:
+            work = self.h.work(name)
+        except FedeltaError:
+            return
+        if work is None:
+            return
+        if fails:
+            self.h.fail(name)
+        elif work.phase is PhaseKind.EVALUATE:
+            self.h.evaluate(name, examples, accuracy=0.5)
+        else:
+            self.h.update(name, examples)
+
+    @precondition(lambda self: self.h.folds)
+    @rule(fails=st.booleans())
+    def end_fold(self, fails: bool) -> None:
+        fold = self.h.folds[0]
+        if fails:
+            self.h.folds.pop(0)
+            self._try(
+                events.FoldFailed(at=self.h.now, job=fold.job, round=fold.round, attempt=fold.attempt, reason="disk")
+            )
+            return
+        made = len(self.h.of_kind(records.VersionMade))
+        self.h.fold()
+        if len(self.h.of_kind(records.VersionMade)) > made:
+            self._count(fold)
+
+    def _count(self, fold: effects.Fold) -> None:
+        self.folded.update((fold.job, fold.round, fold.attempt, each.client) for each in fold.updates)
+
+    @rule(seconds=st.sampled_from([1.0, 12.0, 61.0, 150.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.h.pass_time(seconds)
+
+    @rule(job=JOBS)
+    def pause(self, job: str) -> None:
+        self._try(events.PauseRequested(at=self.h.now, job=job))
+
+    @rule(job=JOBS)
+    def resume(self, job: str) -> None:
+        self._try(events.ResumeRequested(at=self.h.now, job=job))
+
+    @rule()
+    def restart(self) -> None:
+        self.h.restart()
+
+    @invariant()
+    def accepted_updates_are_folded_once(self) -> None:
+        """What was accepted is folded, waits to be folded, or belongs to an attempt that failed as a whole."""
+        failed = {
+            (record.job, record.round, record.attempt)
+            for record in self.h.journal
+            if isinstance(record, records.RoundFailed)
+        }
+        assert all(count == 1 for count in self.folded.values())
+        for record in self.h.journal:
+            if not isinstance(record, records.ParticipationEnded):
+                continue
+            part = record.participation
+            if part.phase is not PhaseKind.TRAIN or part.outcome is not Outcome.ACCEPTED:
+                continue
+            attempt = (record.job, record.round, record.attempt)
+            job = self.h.engine.book.jobs[record.job]
+            waits = job.round is not None and (job.id, job.round.number, job.round.attempt) == attempt
+            assert (*attempt, part.client) in self.folded or waits or attempt in failed or job.state.ended
+
+
+TestFederation = Federation.TestCase
+TestFederation.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
