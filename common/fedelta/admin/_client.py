@@ -236,7 +236,7 @@ class AdminClient:
     def _errors(self, guard: StallGuard | None = None) -> Iterator[None]:
         try:
             yield
-        except grpc.RpcError as error:
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
             if guard is not None and guard.stalled:
                 raise StalledError(f"nothing moved to or from {self.server} for {self._stall:g} s") from None
             raise self._explain(error) from None

@@ -1,0 +1,175 @@
+"""The command line, in this process, against a coordinator on a real port."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fedelta.cli import main
+from fedelta.v1 import admin_pb2 as pb
+from tests.cli.fake import FakeCoordinator, closed_round, job, round_event, state_event
+
+
+def fedelta(*words: object, coordinator: FakeCoordinator | None = None) -> Result:
+    env = {"FEDELTA_SERVER": coordinator.address if coordinator else None, "FEDELTA_DEBUG": None}
+    return CliRunner().invoke(main, [str(word) for word in words], env=env)
+
+
+def test_submit_ends_with_the_job_id(coordinator: FakeCoordinator, job_file: Path) -> None:
+    result = fedelta("job", "submit", job_file, "--insecure", coordinator=coordinator)
+    assert (result.exit_code, result.stdout.split()[-1]) == (0, "digits-1")
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code"),
+    [(pb.JOB_STATE_FINISHED, 0), (pb.JOB_STATE_STOPPED, 1), (pb.JOB_STATE_FAILED, 1), (pb.JOB_STATE_PAUSED, 3)],
+)
+def test_submit_wait_follows_the_job_and_says_how_it_ended(
+    coordinator: FakeCoordinator, job_file: Path, state: int, exit_code: int
+) -> None:
+    coordinator.jobs["digits-1"] = job(state=state)
+    coordinator.jobs["digits-1"].reason = "because"
+    coordinator.events = [state_event(1, pb.JOB_STATE_RUNNING), round_event(2, 1), state_event(3, state, "because")]
+    result = fedelta("job", "submit", job_file, "--wait", coordinator=coordinator)
+    assert result.exit_code == exit_code
+    assert "round 1: 1 of 2 clients  accuracy 0.75  4 kB up  8 kB down  0.25 s" in result.stdout
+    assert "because" in result.stdout
+    assert result.stdout.split()[-1] == "digits-1"
+
+
+def test_a_wrong_job_file_is_one_line_and_exit_code_2(coordinator: FakeCoordinator, job_file: Path) -> None:
+    job_file.write_text(job_file.read_text().replace("max", "mx"))
+    result = fedelta("job", "submit", job_file, coordinator=coordinator)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith(f"error: {job_file}: ")
+
+
+def test_show_json_has_the_documented_shape(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_RUNNING)
+    coordinator.jobs["digits-1"].rounds.append(closed_round(1))
+    coordinator.jobs["digits-1"].rounds_done = 1
+    coordinator.jobs["digits-1"].initial_digest = b"\xab" * 32
+    result = fedelta("job", "show", "digits-1", "--json", coordinator=coordinator)
+    assert json.loads(result.stdout) == {
+        "id": "digits-1",
+        "name": "digits",
+        "state": "running",
+        "reason": "",
+        "submitted": "2023-11-14T22:13:20Z",
+        "rounds_done": 1,
+        "rounds_max": 2,
+        "waiting_for": "",
+        "initial_digest": "ab" * 32,
+        "rounds": [
+            {
+                "number": 1,
+                "attempts": 1,
+                "seconds": 0.25,
+                "bytes_up": 4000,
+                "bytes_down": 8000,
+                "clients": [
+                    {
+                        "client": "site-1",
+                        "phase": "train",
+                        "outcome": "accepted",
+                        "reason": "",
+                        "examples": 10,
+                        "metrics": {"loss": 0.5},
+                        "seconds": 0.125,
+                    },
+                    {
+                        "client": "site-2",
+                        "phase": "train",
+                        "outcome": "lost",
+                        "reason": "fell silent",
+                        "examples": 0,
+                        "metrics": {},
+                        "seconds": 0.0,
+                    },
+                ],
+                "metrics": {"accuracy": 0.75},
+                "train_metrics": {"loss": 0.5},
+                "digest": "01" * 32,
+            }
+        ],
+    }
+
+
+def test_show_tells_people_who_failed_and_why(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job()
+    coordinator.jobs["digits-1"].rounds.append(closed_round(1))
+    coordinator.jobs["digits-1"].waiting_for = "2 more clients"
+    result = fedelta("job", "show", "digits-1", coordinator=coordinator)
+    assert "digits-1: running (waiting for 2 more clients)" in result.stdout
+    assert "site-2 lost (train): fell silent" in result.stdout
+
+
+def test_list_is_aligned_lines_where_there_is_no_terminal(coordinator: FakeCoordinator) -> None:
+    assert fedelta("job", "list", coordinator=coordinator).stdout == "there are no jobs\n"
+    coordinator.jobs["digits-1"] = job()
+    result = fedelta("job", "list", coordinator=coordinator)
+    assert result.stdout == "job       state    rounds  why\ndigits-1  running  0/2\n"
+
+
+def test_watch_json_is_one_event_a_line(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_FINISHED)
+    coordinator.events = [round_event(1, 1), state_event(2, pb.JOB_STATE_FINISHED)]
+    result = fedelta("job", "watch", "digits-1", "--json", coordinator=coordinator)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(line["kind"], line["sequence"]) for line in lines] == [("RoundClosed", 1), ("StateChanged", 2)]
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("verb", ["stop", "pause", "resume"])
+def test_jobs_are_steered(coordinator: FakeCoordinator, verb: str) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_PAUSED)
+    assert fedelta("job", verb, "digits-1", coordinator=coordinator).exit_code == 0
+    assert coordinator.steered == [(verb, "digits-1", "")]
+
+
+def test_clients_json(coordinator: FakeCoordinator) -> None:
+    coordinator.clients.append(pb.Client(name="site-1", state=pb.CLIENT_STATE_IDLE, learners=["digits:Digits"]))
+    (client,) = json.loads(fedelta("clients", "--json", coordinator=coordinator).stdout)
+    assert (client["name"], client["state"], client["learners"]) == ("site-1", "idle", ["digits:Digits"])
+
+
+def test_an_error_of_the_coordinator_is_one_line_and_exit_code_1(coordinator: FakeCoordinator) -> None:
+    result = fedelta("job", "show", "nope", coordinator=coordinator)
+    assert (result.exit_code, result.stderr) == (1, "error: there is no job 'nope'\n")
+
+
+def test_export_writes_the_version_and_asks_before_overwriting(coordinator: FakeCoordinator, tmp_path: Path) -> None:
+    coordinator.models = {1: b"one", 2: b"two"}
+    out = tmp_path / "model.safetensors"
+    assert fedelta("model", "export", "digits-1", "--version", 1, "--out", out, coordinator=coordinator).exit_code == 0
+    refused = fedelta("model", "export", "digits-1", "--out", out, coordinator=coordinator)
+    assert (refused.exit_code, out.read_bytes()) == (2, b"one")
+    assert "--force" in refused.stderr
+    assert fedelta("model", "export", "digits-1", "--out", out, "--force", coordinator=coordinator).exit_code == 0
+    assert out.read_bytes() == b"two"
+
+
+def test_model_show_lists_the_tensors_of_a_file(model_file: Path) -> None:
+    result = fedelta("model", "show", model_file, "--json")
+    shown = json.loads(result.stdout)
+    assert {tensor["name"]: (tensor["dtype"], tensor["shape"]) for tensor in shown["tensors"]} == {
+        "weight": ("F32", [1_000_000]),
+        "bias": ("F64", [2, 3]),
+    }
+    assert "1000006 values" in fedelta("model", "show", model_file).stdout
+
+
+def test_model_show_lists_the_versions_of_a_job(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job()
+    coordinator.jobs["digits-1"].initial_digest = b"\xab" * 32
+    coordinator.jobs["digits-1"].rounds.append(closed_round(1))
+    result = fedelta("model", "show", "digits-1", coordinator=coordinator)
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [["0", "ab" * 32], ["1", "01" * 32]]
+    assert "accuracy 0.75" in result.stdout
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    result = fedelta("modle", "show")
+    assert result.exit_code == 2
+    assert "'model'" in result.stderr

@@ -1,0 +1,80 @@
+"""What only a process of its own shows: start-up, missing extras, Ctrl-C, closed pipes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from fedelta.v1 import admin_pb2 as pb
+from tests.cli.fake import FakeCoordinator, job, state_event
+
+FEDELTA = (sys.executable, "-c", "from fedelta.cli import main; main()")
+
+
+def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*FEDELTA, *words], env=os.environ | env, text=True, capture_output=True, check=False, timeout=60
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from fedelta.cli import main; main(['--help'], standalone_mode=False);"
+        "print({'grpc', 'numpy', 'torch', 'sqlalchemy', 'rich'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True, timeout=60)
+    assert found.stdout.splitlines()[-1] == "set()"
+
+
+def test_every_command_is_listed() -> None:
+    listed = run("--help").stdout.partition("Commands:")[2].split("\n")
+    assert [line.split()[0] for line in listed if line] == ["demo", "server", "client", "job", "clients", "model"]
+
+
+def test_a_command_whose_extra_is_missing_says_what_brings_it() -> None:
+    # A module set to None cannot be imported: as if it were not installed.
+    code = "import sys; sys.modules['fedelta_server'] = None;from fedelta.cli import main; main()"
+    command = [sys.executable, "-c", code]
+    listed = subprocess.run([*command, "--help"], text=True, capture_output=True, check=True, timeout=60)
+    assert 'pip install "fedelta[server]"' in listed.stdout
+    refused = subprocess.run(
+        [*command, "server", "--state", "x"], text=True, capture_output=True, check=False, timeout=60
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: ")
+    assert 'pip install "fedelta[server]"' in refused.stderr
+
+
+def test_version() -> None:
+    assert run("--version").stdout == "fedelta, version 0.1.0\n"
+
+
+def test_a_traceback_only_where_it_is_asked_for() -> None:
+    words = ("job", "list", "--server", "localhost:1")
+    assert "Traceback" not in run(*words, FEDELTA_DEBUG="").stderr
+    assert "Traceback" in run(*words, FEDELTA_DEBUG="1").stderr
+
+
+def test_ctrl_c_while_waiting_says_that_the_job_goes_on(job_file: Path) -> None:
+    with FakeCoordinator() as coordinator:
+        coordinator.jobs["digits-1"] = job()
+        coordinator.events = [state_event(1, pb.JOB_STATE_RUNNING)]
+        # The stream breaks after its event each time, so the command goes on watching.
+        coordinator.break_watch_after = [1] + [0] * 1000
+        command = [*FEDELTA, "job", "submit", str(job_file), "--wait", "--server", coordinator.address]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+            assert waiting.stdout is not None
+            while "running" not in waiting.stdout.readline():
+                assert waiting.poll() is None
+            waiting.send_signal(signal.SIGINT)
+            _, told = waiting.communicate(timeout=60)
+        assert waiting.returncode == 130
+        assert f"fedelta job watch digits-1 --server {coordinator.address}" in told
+        assert "Traceback" not in told
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    script = f"{' '.join(map(repr, FEDELTA))} --help | true"
+    found = subprocess.run(["bash", "-c", script], text=True, capture_output=True, check=True, timeout=60)
+    assert found.stderr == ""
