@@ -5,6 +5,7 @@ accepts a shape like [2**62, 0].
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from fedelta.tensors._schema import METADATA_KEY, Schema, TensorSpec
 
 MAX_HEADER_BYTES = 64 << 20
 MAX_TENSORS = 1_000_000
+MAX_NAME_LENGTH = 1024
 MAX_DIMENSIONS = 64
+MAX_TENSOR_BYTES = 1 << 48
 
 _REMEMBERED_HEADER_BYTES = 1 << 20
 
@@ -59,12 +62,16 @@ def _layout(header: bytes, data_bytes: int) -> Layout:
         if spec.nbytes != end - begin:
             raise PayloadError(f"tensor {spec.name!r}: {spec} needs {spec.nbytes} bytes, its span has {end - begin}")
     schema = Schema.of(spec for spec, _, _ in spans)
+    try:
+        canonical = schema.header(metadata) == header
+    except UnicodeEncodeError:
+        raise PayloadError("a name in the header is not text: it holds half of a surrogate pair") from None
     return Layout(
         schema=schema,
         metadata=metadata,
         data_start=len(header),
         offsets={spec.name: len(header) + begin for spec, begin, _ in spans},
-        canonical=schema.header(metadata) == header,
+        canonical=canonical,
     )
 
 
@@ -103,16 +110,24 @@ def _naturals(found: object, most: int) -> tuple[int, ...] | None:
     return tuple(found) if ok else None
 
 
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
 def _spec(name: str, entry: object) -> TensorSpec:
+    if len(name) > MAX_NAME_LENGTH:
+        raise PayloadError(f"a tensor's name has {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed")
     if not isinstance(entry, dict):
         raise PayloadError(f"tensor {name!r}: its entry is not an object")
     dtype = BY_LABEL.get(str(entry.get("dtype")))
     if dtype is None:
         known = ", ".join(BY_LABEL)
-        raise PayloadError(f"tensor {name!r} has element type {entry.get('dtype')!r}; supported are {known}")
+        raise PayloadError(f"tensor {name!r} has element type {_shown(entry.get('dtype'))}; supported are {known}")
     shape = _naturals(entry.get("shape"), MAX_DIMENSIONS)
-    if shape is None:
-        raise PayloadError(f"tensor {name!r}: {entry.get('shape')!r} is not a shape")
+    # The zeros are left out of the product: no library can make an array of shape [2**62, 0].
+    if shape is None or math.prod(size or 1 for size in shape) * dtype.width > MAX_TENSOR_BYTES:
+        raise PayloadError(f"tensor {name!r}: {_shown(entry.get('shape'))} is not a shape")
     return TensorSpec(name, dtype, shape)
 
 
