@@ -5,7 +5,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -31,8 +31,9 @@ FATAL = (errors.NameInUseError, errors.ProtocolMismatchError)
 log = logging.getLogger("fedelta.client")
 
 T = TypeVar("T")
-Push = grpc.aio.StreamUnaryMultiCallable["pb.PushUpdateRequest | bytes", pb.PushUpdateResponse]
-Fetch = grpc.aio.UnaryStreamMultiCallable[pb.FetchModelRequest, "pb.FetchModelResponse | bytes"]
+# In quotes: only the stubs make these classes generic.
+Push: TypeAlias = "grpc.aio.StreamUnaryMultiCallable[pb.PushUpdateRequest | bytes, pb.PushUpdateResponse]"
+Fetch: TypeAlias = "grpc.aio.UnaryStreamMultiCallable[pb.FetchModelRequest, pb.FetchModelResponse | bytes]"
 
 
 class Request(Protocol):

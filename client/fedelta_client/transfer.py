@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc.aio
 from blake3 import blake3
@@ -27,8 +27,9 @@ WHOLE_TRIES = 3
 log = logging.getLogger("fedelta.client")
 
 T = TypeVar("T")
-FetchCall = grpc.aio.UnaryStreamCall[pb.FetchModelRequest, "pb.FetchModelResponse | bytes"]
-PushCall = grpc.aio.StreamUnaryCall["pb.PushUpdateRequest | bytes", pb.PushUpdateResponse]
+# In quotes: only the stubs make these classes generic.
+FetchCall: TypeAlias = "grpc.aio.UnaryStreamCall[pb.FetchModelRequest, pb.FetchModelResponse | bytes]"
+PushCall: TypeAlias = "grpc.aio.StreamUnaryCall[pb.PushUpdateRequest | bytes, pb.PushUpdateResponse]"
 
 
 class TransferError(FedeltaError):

@@ -1,0 +1,201 @@
+"""A coordinator that does what a test tells it, on a real port."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Self
+
+import grpc
+import grpc.aio
+from blake3 import blake3
+from google.protobuf.duration_pb2 import Duration
+
+from fedelta.errors import AssignmentEndedError, FedeltaError, UnavailableError, UnknownSessionError
+from fedelta.v1 import coordinator_pb2 as pb
+from fedelta.v1 import coordinator_pb2_grpc
+from fedelta.wire.channel import ERROR_KEY
+
+PATIENCE_SECONDS = 20.0
+CHUNK = 1 << 16
+
+Context = Any  # grpc.aio.ServicerContext, whose stub wants type arguments that it does not take at run time
+
+
+@dataclass
+class Upload:
+    """One PushUpdate stream: its header and how many bytes came."""
+
+    header: pb.UpdateHeader
+    received: int = 0
+
+
+@dataclass
+class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
+    """Hands out what `assign` queued, keeps what it is sent, fails when told to."""
+
+    port: int = 0
+    refusals: dict[str, list[FedeltaError]] = field(default_factory=lambda: defaultdict(list))
+    """By method: what the next calls are answered with."""
+    cut_fetch_at: list[int] = field(default_factory=list)
+    """After so many bytes of the file the next FetchModel streams break."""
+    cut_push_at: list[int] = field(default_factory=list)
+    """After so many bytes held the next PushUpdate streams break."""
+    damage: list[int] = field(default_factory=list)
+    """Position of a byte that the next FetchModel streams send wrong."""
+    cancel: dict[str, str] = field(default_factory=dict)
+    """By assignment: the reason with which RenewAssignment says to stop."""
+    registered: list[pb.RegisterRequest] = field(default_factory=list)
+    fetched: list[tuple[int, int]] = field(default_factory=list)
+    """Offset and bytes sent of each FetchModel stream."""
+    uploads: list[Upload] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._queue: asyncio.Queue[pb.Assignment] = asyncio.Queue()
+        self._seen: dict[str, asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
+        self._models: dict[str, bytes] = {}
+        self._held: dict[str, bytearray] = defaultdict(bytearray)
+        self._sessions: set[str] = set()
+        self._stopping = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Serves on `port`; zero takes a free one."""
+        self._stopping.clear()
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Stops serving and forgets sessions, as a coordinator that is killed does."""
+        self._stopping.set()
+        self._sessions.clear()
+        await self._server.stop(None)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def assign(self, kind: "pb.AssignmentKind.ValueType", model: bytes = b"", **fields: Any) -> pb.Assignment:
+        """Queues an assignment."""
+        number = len(self._models) + 1
+        given = {"id": f"a{number}", "job_id": "job-1", "round": number, "seed": 7, "config_json": "{}", **fields}
+        lease = Duration(nanos=150_000_000)
+        assignment = pb.Assignment(kind=kind, lease=lease, **given)
+        if model:
+            assignment.model.CopyFrom(pb.ModelRef(digest=blake3(model).digest(), length=len(model), version=0))
+        self._models[assignment.id] = model
+        self._queue.put_nowait(assignment)
+        return assignment
+
+    async def next(self, method: str) -> Any:
+        """What the next call of the method brought."""
+        return await asyncio.wait_for(self._seen[method].get(), PATIENCE_SECONDS)
+
+    async def update(self) -> tuple[pb.UpdateHeader, bytes]:
+        """The next whole update."""
+        header = await self.next("PushUpdate")
+        return header, bytes(self._held[header.assignment_id])
+
+    async def _refuse(self, context: Context, error: FedeltaError) -> NoReturn:
+        metadata = ((ERROR_KEY, error.code),)
+        await context.abort(grpc.StatusCode[error.status], error.message, trailing_metadata=metadata)
+        raise AssertionError("abort raises")
+
+    async def _check(self, method: str, request: Any, context: Context) -> None:
+        if self.refusals[method]:
+            await self._refuse(context, self.refusals[method].pop(0))
+        if method != "Register" and request.session_id not in self._sessions:
+            await self._refuse(context, UnknownSessionError("no such session"))
+
+    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterResponse:
+        self.registered.append(request)
+        await self._check("Register", request, context)
+        self._sessions.add(request.session_id)
+        self._seen["Register"].put_nowait(request)
+        return pb.RegisterResponse(protocol=1, liveness=Duration(seconds=15))
+
+    async def NextAssignment(self, request: pb.NextAssignmentRequest, context: Context) -> pb.NextAssignmentResponse:
+        await self._check("NextAssignment", request, context)
+        self._seen["NextAssignment"].put_nowait(request)
+        found, stopping = asyncio.create_task(self._queue.get()), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((found, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            found.cancel()
+            stopping.cancel()
+        if not found.done():
+            await self._refuse(context, UnavailableError("shutting down"))
+        return pb.NextAssignmentResponse(assignment=found.result())
+
+    async def RenewAssignment(self, request: pb.RenewAssignmentRequest, context: Context) -> pb.RenewAssignmentResponse:
+        await self._check("RenewAssignment", request, context)
+        self._seen["RenewAssignment"].put_nowait(request)
+        reason = self.cancel.get(request.assignment_id)
+        if reason is not None:
+            return pb.RenewAssignmentResponse(directive=pb.DIRECTIVE_CANCEL, reason=reason)
+        return pb.RenewAssignmentResponse(directive=pb.DIRECTIVE_CONTINUE, lease=Duration(nanos=150_000_000))
+
+    async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.FetchModelResponse]:
+        await self._check("FetchModel", request, context)
+        model = self._models[request.assignment_id]
+        ref = pb.ModelRef(digest=blake3(model).digest(), length=len(model), version=0)
+        yield pb.FetchModelResponse(header=pb.ModelHeader(model=ref, offset=request.offset))
+        stop = self.cut_fetch_at.pop(0) if self.cut_fetch_at else len(model)
+        sent = bytearray(model)
+        if self.damage:
+            sent[self.damage.pop(0)] ^= 0xFF
+        for at in range(request.offset, stop, CHUNK):
+            yield pb.FetchModelResponse(data=bytes(sent[at : min(at + CHUNK, stop)]))
+        self.fetched.append((request.offset, max(0, stop - request.offset)))
+        if stop < len(model):
+            await self._refuse(context, UnavailableError("cut off"))
+
+    async def PushUpdate(
+        self, request_iterator: AsyncIterator[pb.PushUpdateRequest], context: Context
+    ) -> pb.PushUpdateResponse:
+        header = (await anext(request_iterator)).header
+        await self._check("PushUpdate", header, context)
+        upload = Upload(header)
+        self.uploads.append(upload)
+        held = self._held[header.assignment_id]
+        del held[header.offset :]
+        stop = self.cut_push_at.pop(0) if self.cut_push_at else None
+        async for part in request_iterator:
+            upload.received += len(part.data)
+            held += part.data
+            if stop is not None and len(held) >= stop:
+                await self._refuse(context, UnavailableError("cut off"))
+        self._seen["PushUpdate"].put_nowait(header)
+        return pb.PushUpdateResponse()
+
+    async def GetUploadStatus(self, request: pb.GetUploadStatusRequest, context: Context) -> pb.GetUploadStatusResponse:
+        await self._check("GetUploadStatus", request, context)
+        return pb.GetUploadStatusResponse(bytes_held=len(self._held[request.assignment_id]))
+
+    async def ReportEvaluation(
+        self, request: pb.ReportEvaluationRequest, context: Context
+    ) -> pb.ReportEvaluationResponse:
+        await self._check("ReportEvaluation", request, context)
+        self._seen["ReportEvaluation"].put_nowait(request)
+        return pb.ReportEvaluationResponse()
+
+    async def ReportFailure(self, request: pb.ReportFailureRequest, context: Context) -> pb.ReportFailureResponse:
+        await self._check("ReportFailure", request, context)
+        self._seen["ReportFailure"].put_nowait(request)
+        return pb.ReportFailureResponse()
+
+    async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
+        await self._check("Leave", request, context)
+        self._seen["Leave"].put_nowait(request)
+        return pb.LeaveResponse()
+
+
+ENDED = AssignmentEndedError("the round is closed")
