@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 from grpc import aio
@@ -13,7 +13,8 @@ from fedelta.wire.channel import ERROR_KEY
 
 _log = logging.getLogger(__name__)
 
-Context = aio.ServicerContext[Any, Any]
+# gRPC's classes are generic in their stubs only.
+Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 S = TypeVar("S")
 Q = TypeVar("Q")
 R = TypeVar("R")

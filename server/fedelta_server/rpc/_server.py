@@ -34,7 +34,7 @@ _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 _BULK_UP: dict[str, Callable[[bytes], Any]] = {"PushUpdate": bulk.push_update, "UploadModel": bulk.upload_model}
 _BULK_DOWN = {"FetchModel", "DownloadModel"}
 
-_MAKE_HANDLER: dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any, Any]]] = {
+_MAKE_HANDLER: "dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any, Any]]]" = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, False): grpc.stream_unary_rpc_method_handler,
@@ -64,7 +64,7 @@ def _add(server: aio.Server, service: ServiceDescriptor, servicer: object) -> No
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
 
-def _handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
     request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
     make = _MAKE_HANDLER[method.client_streaming, method.server_streaming]
     return make(

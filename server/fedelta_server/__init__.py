@@ -1,0 +1,1 @@
+"""The coordinator of fedelta: it runs jobs, keeps models, and averages what clients push."""

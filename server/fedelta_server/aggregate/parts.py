@@ -1,0 +1,144 @@
+"""The parts of a plan that work at the coordinator, and how a job file names them.
+
+A part sees blocks, never a whole model: the fold calls it block after block, in any block length, and the
+result must not depend on where blocks are cut. Parts are immutable; what one pass over the data needs is in
+the accumulator, so that several threads may each have their own.
+"""
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from fedelta.config import AggregatorConfig, ServerOptimizerConfig
+from fedelta.errors import ConfigError
+from fedelta.tensors import DType
+from fedelta_server.aggregate._values import Block
+
+F = TypeVar("F")
+
+
+class Needs(enum.Enum):
+    """What an aggregator must hold of a block at a time; it bounds the block's length."""
+
+    SUM = "sum"
+    """A sum over clients: memory does not depend on their number."""
+    EACH = "each"
+    """Every client's values, as the median does."""
+
+
+class Accumulator(Protocol):
+    """Turns the blocks of all clients' deltas into one, again and again, in reused memory."""
+
+    def begin(self, count: int) -> None:
+        """Starts a block of `count` elements."""
+        ...
+
+    def add(self, index: int, delta: Block) -> None:
+        """Takes the block of the client at `index`, called in order of clients. `delta` is reused afterwards."""
+        ...
+
+    def result(self) -> Block:
+        """The aggregated delta in the type the accumulator was made for; it may be overwritten until `begin`."""
+        ...
+
+
+class Aggregator(Protocol):
+    """How updates become one."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it holds of each block."""
+        ...
+
+    def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> Accumulator:
+        """For updates of these weights (all positive, by client name), blocks of at most `block` of F32 or F64."""
+        ...
+
+
+class ServerOptimizer(Protocol):
+    """How the aggregated delta changes the model."""
+
+    def apply(self, model: Block, delta: Block) -> None:
+        """Changes a block of the model in place. Both have the same type; `delta` may be overwritten."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of the deltas weighted by examples: FedAvg (McMahan et al. 2017, algorithm 1).
+
+    Products and sums are float64 also for float32 updates: equal updates average to exactly themselves, the
+    error does not grow with the number of clients, and reading the files costs more than the arithmetic.
+    """
+
+    needs: Needs = Needs.SUM
+
+    def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> Accumulator:
+        """See `Aggregator`. Weights are divided by their sum."""
+        total = float(sum(weights))
+        return _MeanAccumulator([weight / total for weight in weights], dtype, block)
+
+
+class _MeanAccumulator:
+    def __init__(self, shares: Sequence[float], dtype: DType, block: int) -> None:
+        self._shares = shares
+        self._sum = np.empty(block, np.float64)
+        self._term = np.empty(block, np.float64)
+        self._result = np.empty(block, dtype.storage)
+        self._count = 0
+
+    def begin(self, count: int) -> None:
+        self._count = count
+
+    def add(self, index: int, delta: Block) -> None:
+        total = self._sum[: self._count]
+        term = total if index == 0 else self._term[: self._count]
+        np.copyto(term, delta)
+        np.multiply(term, self._shares[index], out=term)
+        if index > 0:
+            np.add(total, term, out=total)
+
+    def result(self) -> Block:
+        found = self._result[: self._count]
+        np.copyto(found, self._sum[: self._count], casting="same_kind")
+        return found
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """model + lr * delta; with lr = 1 the model becomes the clients' average."""
+
+    lr: float = 1.0
+
+    def apply(self, model: Block, delta: Block) -> None:
+        """See `ServerOptimizer`."""
+        if self.lr != 1.0:
+            np.multiply(delta, self.lr, out=delta)
+        np.add(model, delta, out=model)
+
+
+_AGGREGATORS: Mapping[str, Callable[[AggregatorConfig], Aggregator]] = {
+    "mean": lambda _: Mean(),
+}
+_OPTIMIZERS: Mapping[str, Callable[[ServerOptimizerConfig], ServerOptimizer]] = {
+    "sgd": lambda config: Sgd(config.lr),
+}
+
+
+def build_aggregator(config: AggregatorConfig) -> Aggregator:
+    """The aggregator of a job. Raises `ConfigError` on a name that is not known."""
+    return _named(_AGGREGATORS, config.name, "aggregator")(config)
+
+
+def build_optimizer(config: ServerOptimizerConfig) -> ServerOptimizer:
+    """The server optimizer of a job. Raises `ConfigError` on a name that is not known."""
+    return _named(_OPTIMIZERS, config.name, "server_optimizer")(config)
+
+
+def _named(registry: Mapping[str, F], name: str, table: str) -> F:
+    if name not in registry:
+        raise ConfigError(f"{table}.name = {name!r} is not known; known are {', '.join(registry)}")
+    return registry[name]

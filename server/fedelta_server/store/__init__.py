@@ -1,0 +1,1 @@
+"""What the coordinator keeps: state in SQL, payloads as files beside it."""

@@ -1,0 +1,198 @@
+"""Payload files below the coordinator's state directory.
+
+    models/<digest>.safetensors                                  model versions, named by their BLAKE3 digest
+    uploads/<assignment>.<digest>.part                           uploads under way; they outlive a restart
+    updates/<job>/<round>.<attempt>/<client>.safetensors         updates that were admitted
+    temp/                                                        output of a fold until it gets its name
+
+A file gets its final name only after its content is durable, and the name is durable when `keep_update` or
+`keep_model` returns: whoever commits a row after that never names a file that a power failure takes away.
+"""
+
+import itertools
+import os
+import threading
+from collections.abc import Collection
+from pathlib import Path
+
+from fedelta.errors import BadRequestError, StorageError
+from fedelta_server.store._fs import FileSystem
+from fedelta_server.store.io import storage_errors
+
+_MAX_COMPONENT_BYTES = 160
+_PART = "part"
+_SUFFIX = ".safetensors"
+
+
+class Upload:
+    """One upload under way: an open file that grows at its end. Not safe to share between threads."""
+
+    def __init__(self, fs: FileSystem, path: Path, length: int, offset: int) -> None:
+        self.path = path
+        self.held = offset
+        """Bytes received so far."""
+        self._fs = fs
+        self._length = length
+        with storage_errors(path):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fs.truncate(self._fd, path, offset)
+        except StorageError:
+            self.close()
+            raise
+
+    def write(self, chunk: bytes) -> None:
+        """Appends a chunk. Raises `BadRequestError` past the announced length, `StorageError` where the disk fails."""
+        if self.held + len(chunk) > self._length:
+            raise BadRequestError(f"the upload is longer than the {self._length} bytes it announced")
+        self._fs.write(self._fd, self.path, chunk, self.held)
+        self.held += len(chunk)
+
+    def close(self) -> None:
+        """Closes the file; what it holds can be resumed. Closing twice does no harm."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Files:
+    """The payload files of one coordinator. Safe to use from several threads."""
+
+    def __init__(self, root: Path, fs: FileSystem | None = None) -> None:
+        self._fs = fs or FileSystem()
+        self._root = root
+        self._models = root / "models"
+        self._uploads = root / "uploads"
+        self._updates = root / "updates"
+        self._temp = root / "temp"
+        self._numbers = itertools.count()
+        self._lock = threading.RLock()
+        with storage_errors(root):
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._durable = {root}
+        for directory in (self._models, self._uploads, self._updates, self._temp):
+            self._ensure(directory)
+
+    def has_model(self, digest: bytes) -> bool:
+        """Whether the model of this digest is stored."""
+        return self.model_path(digest).exists()
+
+    def model_path(self, digest: bytes) -> Path:
+        """Where the model of this digest is, or would be."""
+        return self._models / f"{digest.hex()}{_SUFFIX}"
+
+    def upload_path(self, key: str, digest: bytes) -> Path:
+        """Where the bytes of an upload are spooled."""
+        return self._uploads / f"{_component(key)}.{digest.hex()}.{_PART}"
+
+    def update_path(self, job: str, round_: int, attempt: int, client: str) -> Path:
+        """Where an admitted update is, or would be."""
+        return self._round(job, round_, attempt) / f"{_component(client)}{_SUFFIX}"
+
+    def open_upload(self, key: str, digest: bytes, length: int, offset: int) -> Upload:
+        """Opens the upload of `key` (an assignment) to go on at byte `offset`; what is held beyond it is cut off.
+
+        What the key holds under another digest is dropped. Raises `BadRequestError` where less than `offset` bytes
+        are held, and `StorageError`, before a byte is written, where the rest does not fit on the disk.
+        """
+        path = self.upload_path(key, digest)
+        held = self.held(key, digest)
+        if not 0 <= offset <= min(held, length):
+            raise BadRequestError(
+                f"the upload is to go on at byte {offset}, but {held} bytes of {length} are held here; "
+                "ask for the upload's status and go on from there"
+            )
+        self._drop_parts(key, keep=path)
+        self._check_free(path, length - held)
+        return Upload(self._fs, path, length, offset)
+
+    def held(self, key: str, digest: bytes) -> int:
+        """Bytes held of an upload; 0 where there is none."""
+        path = self.upload_path(key, digest)
+        with storage_errors(path):
+            return path.stat().st_size if path.exists() else 0
+
+    def drop_upload(self, key: str) -> None:
+        """Removes whatever is held for the key."""
+        self._drop_parts(key, keep=None)
+
+    def keep_update(self, upload: Path, job: str, round_: int, attempt: int, client: str) -> Path:
+        """Makes an admitted upload durable under its final name and returns that."""
+        target = self.update_path(job, round_, attempt, client)
+        self._keep(upload, target)
+        return target
+
+    def keep_model(self, source: Path, digest: bytes) -> Path:
+        """Makes a model file durable under its digest and returns its path."""
+        target = self.model_path(digest)
+        self._keep(source, target)
+        return target
+
+    def drop_updates(self, job: str, round_: int, attempt: int) -> None:
+        """Removes the updates of one attempt at a round, if there are any."""
+        self._remove_tree(self._round(job, round_, attempt))
+
+    def sweep(self, live: Collection[tuple[str, int, int]]) -> None:
+        """To be called at start: removes temporary files, and updates of other than the `live` (job, round, attempt).
+
+        Uploads stay, for they can be resumed.
+        """
+        for path in self._children(self._temp):
+            self._fs.unlink(path)
+        keep = {self._round(*which) for which in live}
+        for job in self._children(self._updates):
+            for directory in self._children(job):
+                if directory not in keep:
+                    self._remove_tree(directory)
+
+    def temp(self, suffix: str) -> Path:
+        """A new path for a file that `keep_model` can take over later; the file is not made."""
+        return self._temp / f"{next(self._numbers)}{_component(suffix)}"
+
+    def _round(self, job: str, round_: int, attempt: int) -> Path:
+        return self._updates / _component(job) / f"{round_:d}.{attempt:d}"
+
+    def _drop_parts(self, key: str, keep: Path | None) -> None:
+        for path in self._children(self._uploads):
+            if path.name.rsplit(".", 2)[0] == key and path != keep:
+                self._fs.unlink(path)
+
+    def _check_free(self, path: Path, needed: int) -> None:
+        free = self._fs.free_bytes(self._uploads)
+        if needed > free:
+            raise StorageError(f"{path}: the disk is full: {needed} bytes are needed, {free} are free")
+
+    def _keep(self, source: Path, target: Path) -> None:
+        self._fs.sync(source)
+        self._ensure(target.parent)
+        self._fs.rename(source, target)
+        self._fs.sync_dir(target.parent)
+
+    def _ensure(self, directory: Path) -> None:
+        """Makes a directory whose name is durable; one that is there may have been made just before a crash."""
+        with self._lock:
+            if directory in self._durable:
+                return
+            self._ensure(directory.parent)
+            self._fs.make_dir(directory)
+            self._fs.sync_dir(directory.parent)
+            self._durable.add(directory)
+
+    def _children(self, directory: Path) -> list[Path]:
+        with storage_errors(directory):
+            return sorted(directory.iterdir())
+
+    def _remove_tree(self, directory: Path) -> None:
+        with self._lock:
+            if directory.exists():
+                for path in self._children(directory):
+                    self._fs.unlink(path)
+                self._fs.remove_dir(directory)
+            self._durable.discard(directory)
+
+
+def _component(text: str) -> str:
+    """The text, if it is safe as part of a file name. Names are checked where they come in; this is the last guard."""
+    if not text.isprintable() or "/" in text or text in ("", ".", "..") or len(text.encode()) > _MAX_COMPONENT_BYTES:
+        raise BadRequestError(f"{text[:80]!r} cannot be part of a file name")
+    return text
