@@ -41,6 +41,10 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """After so many bytes of the file the next FetchModel streams break."""
     cut_push_at: list[int] = field(default_factory=list)
     """After so many bytes held the next PushUpdate streams break."""
+    keep_at_cut: int | None = None
+    """How many bytes a PushUpdate stream that breaks leaves behind; None: all that came."""
+    accept_at_cut: bool = False
+    """Whether a PushUpdate stream that breaks was accepted all the same: only its response is lost."""
     damage: list[int] = field(default_factory=list)
     """Position of a byte that the next FetchModel streams send wrong."""
     cancel: dict[str, str] = field(default_factory=dict)
@@ -172,13 +176,16 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             upload.received += len(part.data)
             held += part.data
             if stop is not None and len(held) >= stop:
+                del held[len(held) if self.keep_at_cut is None else self.keep_at_cut :]
                 await self._refuse(context, UnavailableError("cut off"))
         self._seen["PushUpdate"].put_nowait(header)
         return pb.PushUpdateResponse()
 
     async def GetUploadStatus(self, request: pb.GetUploadStatusRequest, context: Context) -> pb.GetUploadStatusResponse:
         await self._check("GetUploadStatus", request, context)
-        return pb.GetUploadStatusResponse(bytes_held=len(self._held[request.assignment_id]))
+        self._seen["GetUploadStatus"].put_nowait(request)
+        held = len(self._held[request.assignment_id])
+        return pb.GetUploadStatusResponse(bytes_held=held, accepted=self.accept_at_cut)
 
     async def ReportEvaluation(
         self, request: pb.ReportEvaluationRequest, context: Context

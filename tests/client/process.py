@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
+
 from tests.client.fake import PATIENCE_SECONDS
 
 COMMAND = [sys.executable, "-c", "from fedelta_client.cli import client; client()"]

@@ -1,42 +1,12 @@
 """One assignment after another: what the coordinator gets, byte for byte."""
 
 import asyncio
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from tests.client.fake import FakeCoordinator
-from tests.client.process import started
-
-from fedelta.tensors import MODEL_METADATA, UPDATE_METADATA, DType, Schema, TensorSpec, update_schema
 from fedelta.v1 import coordinator_pb2 as pb
-
-SCHEMA = Schema.of(
-    [
-        TensorSpec("w", DType.F32, (300, 400)),
-        TensorSpec("b", DType.F64, (4,)),
-        TensorSpec("n", DType.I64, (3,)),
-    ]
-)
-W = np.random.default_rng(7).normal(size=(300, 400)).astype(np.float32)
-B = np.arange(4, dtype=np.float64)
-N = np.arange(3)
-
-
-def model_file(w: Any = W, b: Any = B) -> bytes:
-    """Canonical order: by width of the type, then by name."""
-    return bytes(SCHEMA.header(MODEL_METADATA) + b.tobytes() + N.tobytes() + w.tobytes())
-
-
-def update_file(add: float) -> bytes:
-    """What training must push: the difference as it comes out in each tensor's own type."""
-    w, b = (W + np.float32(add)) - W, (B + add) - B
-    return bytes(update_schema(SCHEMA).header(UPDATE_METADATA) + b.tobytes() + w.tobytes())
-
-
-def train(fake: FakeCoordinator, **config: Any) -> pb.Assignment:
-    return fake.assign(pb.ASSIGNMENT_KIND_TRAIN, model_file(), config_json=json.dumps(config))
+from tests.client.fake import FakeCoordinator
+from tests.client.jobs import B, model_file, train, update_file
+from tests.client.process import started
 
 
 def test_initialize_train_and_evaluate(tmp_path: Path) -> None:

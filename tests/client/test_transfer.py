@@ -1,0 +1,122 @@
+"""Transfers that break, stall or arrive damaged."""
+
+import asyncio
+from pathlib import Path
+
+from fedelta.errors import BusyError, DigestMismatchError, NotFiniteError
+from fedelta.v1 import coordinator_pb2 as pb
+from tests.client.fake import CHUNK, ENDED, FakeCoordinator
+from tests.client.jobs import model_file, train, update_file
+from tests.client.process import started
+
+LENGTH = len(model_file())
+
+
+def test_a_download_goes_on_where_it_broke_off(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator(cut_fetch_at=[2 * CHUNK, 3 * CHUNK + 7]) as fake, started(fake.address, tmp_path):
+            train(fake, add=0.5)
+            _, update = await fake.update()
+            assert update == update_file(0.5)
+            assert fake.fetched == [
+                (0, 2 * CHUNK),
+                (2 * CHUNK, CHUNK + 7),
+                (3 * CHUNK + 7, LENGTH - 3 * CHUNK - 7),
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_an_upload_goes_on_where_it_broke_off(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator(cut_push_at=[1], keep_at_cut=100_000) as fake, started(fake.address, tmp_path):
+            train(fake, add=0.5)
+            header, update = await fake.update()
+            assert update == update_file(0.5)
+            assert [upload.header.offset for upload in fake.uploads] == [0, 100_000]
+            assert fake.uploads[1].received == header.length - 100_000
+
+    asyncio.run(scenario())
+
+
+def test_an_upload_that_was_accepted_is_not_sent_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator(cut_push_at=[1], accept_at_cut=True) as fake, started(fake.address, tmp_path):
+            train(fake)
+            await fake.next("GetUploadStatus")
+            fake.assign(pb.ASSIGNMENT_KIND_EVALUATE, model_file())
+            await fake.next("ReportEvaluation")
+            assert len(fake.uploads) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_busy_coordinator_is_asked_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path):
+            fake.refusals["PushUpdate"] = [BusyError("no room"), BusyError("no room")]
+            train(fake, add=0.5)
+            _, update = await fake.update()
+            assert update == update_file(0.5)
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_model_is_fetched_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator(damage=[LENGTH - 1]) as fake, started(fake.address, tmp_path) as client:
+            train(fake, add=0.5)
+            _, update = await fake.update()
+            assert update == update_file(0.5)
+            assert fake.fetched == [(0, LENGTH)] * 2
+            assert await client.says("the model arrived damaged; fetching it again")
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_never_arrives_whole_fails_the_assignment(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator(damage=[LENGTH - 1] * 10) as fake, started(fake.address, tmp_path):
+            train(fake)
+            failure = await fake.next("ReportFailure")
+            assert failure.kind == pb.FAILURE_KIND_CLIENT
+            assert "damaged 3 times" in failure.message
+
+    asyncio.run(scenario())
+
+
+def test_an_update_that_arrived_damaged_is_sent_again_from_the_start(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path):
+            fake.refusals["PushUpdate"] = [DigestMismatchError("other bytes")]
+            train(fake, add=0.5)
+            header, update = await fake.update()
+            assert update == update_file(0.5)
+            assert header.offset == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_update_is_not_sent_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path) as client:
+            fake.refusals["PushUpdate"] = [NotFiniteError("tensor 'w' holds NaN")]
+            train(fake)
+            assert await client.says("refused the result: tensor 'w' holds NaN")
+            fake.assign(pb.ASSIGNMENT_KIND_EVALUATE, model_file())
+            await fake.next("ReportEvaluation")
+            assert not fake.uploads
+
+    asyncio.run(scenario())
+
+
+def test_an_assignment_that_ended_is_dropped(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path) as client:
+            fake.refusals["PushUpdate"] = [ENDED]
+            train(fake)
+            assert await client.says("dropped: the round is closed")
+            fake.assign(pb.ASSIGNMENT_KIND_EVALUATE, model_file())
+            await fake.next("ReportEvaluation")
+
+    asyncio.run(scenario())
