@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from safetensors.numpy import load_file
+
 from fedelta.v1 import admin_pb2 as pb
 from tests.cli.fake import FakeCoordinator, job, state_event
 
@@ -44,6 +46,47 @@ def test_a_command_whose_extra_is_missing_says_what_brings_it() -> None:
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: ")
     assert 'pip install "fedelta[server]"' in refused.stderr
+
+
+LEARNER = """
+import numpy as np
+from fedelta import Learner
+
+class Line(Learner):
+    def model(self):
+        return {"slope": np.random.normal(size=3).astype(np.float32)}
+
+class Sized(Learner):
+    def setup(self):
+        self.width = len(self.data.read_text())
+
+    def model(self):
+        return {"slope": np.zeros(self.width, np.float32)}
+"""
+
+
+def init(folder: Path, learner: str, *words: str) -> subprocess.CompletedProcess[str]:
+    (folder / "line.py").write_text(LEARNER)
+    command = [*FEDELTA, "model", "init", "--learner", learner, *words]
+    return subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False, timeout=60)
+
+
+def test_an_initial_model_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    for seed, out in [("7", "a"), ("7", "b"), ("8", "c")]:
+        assert init(tmp_path, "line:Line", "--seed", seed, "--out", out).stderr == ""
+    a, b, c = (load_file(tmp_path / name)["slope"] for name in "abc")
+    assert a.shape == (3,)
+    assert (a == b).all()
+    assert (a != c).any()
+
+
+def test_a_model_that_depends_on_data_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("four")
+    refused = init(tmp_path, "line:Sized", "--out", "model")
+    assert (refused.returncode, list(tmp_path.glob("*model*"))) == (1, [])
+    assert "say --data" in refused.stderr
+    assert init(tmp_path, "line:Sized", "--data", "data", "--out", "model").returncode == 0
+    assert load_file(tmp_path / "model")["slope"].shape == (4,)
 
 
 def test_version() -> None:

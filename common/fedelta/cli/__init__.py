@@ -21,7 +21,7 @@ def main() -> None:
     \b
     The same by hand, each in a terminal of its own:
       fedelta server --state ./coordinator
-      fedelta client --learner digits:Digits --data ./shard-1 --name site-1
+      fedelta client --server localhost:8470 --learner digits:Digits --data ./shard-1
       fedelta job submit digits.toml --wait
     \b
     FEDELTA_SERVER names the coordinator where --server is not given;

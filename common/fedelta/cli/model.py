@@ -1,5 +1,6 @@
 """`fedelta model`: make, export and look at model files."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import click
 
 from fedelta.cli._options import connect, insecure_option, json_option, server_options
 from fedelta.cli._output import numbers, print_json, print_table, size
+from fedelta.errors import FedeltaError, LearnerError
 
 if TYPE_CHECKING:
     from fedelta.admin import JobInfo
@@ -39,16 +41,28 @@ def init(learner: str, seed: int, data: Path | None, out: Path, force: bool) -> 
     The same learner and seed give the same file. The learner's data is read only where --data is given.
     """
     from fedelta._files import replaced
-    from fedelta.execution import Workbench, load_learner
+    from fedelta.execution import initialize, load_learner
     from fedelta.learner import Task
 
     found = load_learner(learner)
-    if data is not None:
-        found.data = data
-        found.setup()
-    with replaced(out, overwrite=force) as part:
-        written = Workbench(found).initialize(Task(seed=seed), part)
+    with replaced(out, overwrite=force) as part, _learner_errors(learner, data):
+        if data is not None:
+            found.data = data
+            found.setup()
+        written = initialize(found, Task(seed=seed), part)
     click.echo(f"{written.digest.hex()}  {size(written.length)}  {out}")
+
+
+@contextlib.contextmanager
+def _learner_errors(learner: str, data: Path | None) -> Iterator[None]:
+    """What the learner's own code raises, as a `LearnerError`."""
+    try:
+        yield
+    except FedeltaError:
+        raise
+    except Exception as error:
+        hint = "" if data else "; if its model depends on its data, say --data"
+        raise LearnerError(f"{learner} raised {type(error).__name__}: {error}{hint}") from error
 
 
 @model.command()
