@@ -49,12 +49,8 @@ def test_generated_code_and_bindings_need_no_newer_grpc_than_the_package_asks_fo
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     """The wheel that users get, built with what is installed: without the network."""
     out = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        + ["--wheel-dir", str(out), str(ROOT)],
-        check=True,
-        timeout=110,
-    )
+    build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out), str(ROOT)]
+    subprocess.run([sys.executable, "-m", *build], check=True, timeout=110)
     (found,) = out.glob("*.whl")
     return zipfile.Path(found)
 
