@@ -3,8 +3,9 @@
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ THREADS = 2
 """Threads that read and add; what they do to a block does not depend on how many they are."""
 
 EACH_BYTES = 64 << 20
-"""What an aggregator that needs EACH update may hold: its block length times clients stays under this."""
+"""What an aggregator that needs EACH update may hold: block length times clients, in all threads, stays under it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class _Parts:
         """Elements at a time, in the type in which updates travel."""
         if self.aggregator.needs is Needs.SUM:
             return self.block
-        return max(1, min(self.block, EACH_BYTES // (clients * dtype.width)))
+        return max(1, min(self.block, EACH_BYTES // (THREADS * clients * dtype.width)))
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,12 @@ def _fold(base: _Reader, layout: Layout, updates: Sequence[WeightedUpdate], part
                 _copy(base, segment, parts.block, sink)
                 continue
             workers = [_Averaging(base, layout, segment, sources, weights, parts) for _ in range(THREADS)]
-            for data in _in_order(workers, segment):
-                sink.write(data)
+            with closing(_in_order(workers, segment)) as blocks:
+                for data in blocks:
+                    sink.write(data)
 
 
-def _in_order(workers: Sequence["_Averaging"], segment: Segment) -> Iterator[memoryview]:
+def _in_order(workers: Sequence["_Averaging"], segment: Segment) -> Generator[memoryview, None, None]:
     """Blocks of the new model from first to last, made by one thread for each worker."""
     pending: deque[Future[memoryview]] = deque()
     with ThreadPoolExecutor(len(workers), thread_name_prefix="fold") as pool:

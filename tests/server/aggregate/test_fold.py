@@ -1,0 +1,293 @@
+"""The fold, from files to a file."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blake3 import blake3
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from fedelta.errors import NotFiniteError, PayloadError, StorageError
+from fedelta.tensors import Schema
+from fedelta_server.aggregate import Mean, Sgd, WeightedUpdate, _fold, fold
+from tests.server.aggregate.tensor_files import Array, read, schema_of, write_model, write_update
+
+Tensors = dict[str, Array]
+
+
+def _mixed(seed: int) -> Tensors:
+    """A model with every kind of tensor that needs care."""
+    rng = np.random.default_rng(seed)
+    return {
+        "conv.weight": rng.standard_normal((5, 3, 3)).astype("f4"),
+        "bn.running_mean": rng.standard_normal(7).astype("f4"),
+        "bn.steps": np.array(41, "i8"),
+        "aux.ids": rng.integers(0, 9, 6).astype("i4"),
+        "double": rng.standard_normal((3, 4)),
+        "empty": np.empty((0, 4), "f4"),
+        "half": rng.standard_normal(11).astype("f2"),
+        "brain": (rng.standard_normal(13).astype("f4").view("u4") >> 16).astype("u2"),
+        "scale": np.array(1.5, "f4"),
+    }
+
+
+BRAIN = frozenset({"brain"})
+
+
+def _deltas(schema: Schema, seed: int, scale: float = 0.1) -> Tensors:
+    rng = np.random.default_rng(1000 + seed)
+    return {
+        spec.name: (scale * rng.standard_normal(spec.shape)).astype(spec.dtype.update.storage)
+        for spec in schema.tensors
+        if spec.dtype.is_float
+    }
+
+
+def _updates(root: Path, schema: Schema, deltas: Mapping[str, Tensors], weights: list[float]) -> list[WeightedUpdate]:
+    return [
+        WeightedUpdate(client, write_update(root / f"{client}.update", schema, delta), weight)
+        for (client, delta), weight in zip(deltas.items(), weights, strict=True)
+    ]
+
+
+def _fold_deltas(
+    root: Path, model: Tensors, deltas: Mapping[str, Tensors], weights: list[float], lr: float = 1.0
+) -> Tensors:
+    schema = write_model(root / "base", model, BRAIN & model.keys())
+    updates = _updates(root, schema, deltas, weights)
+    folded = fold(root / "base", updates, root / "out", Mean(), Sgd(lr))
+    raw = (root / "out").read_bytes()
+    assert folded.length == len(raw)
+    assert folded.digest == blake3(raw).digest()
+    return read(root / "out", schema)
+
+
+def _bfloat_to_float(values: Array) -> Array:
+    return (values.astype("u4") << 16).view("f4")
+
+
+def test_it_agrees_with_a_plain_float64_average(tmp_path: Path) -> None:
+    model = _mixed(0)
+    schema = schema_of(model, BRAIN)
+    deltas = {f"site-{k}": _deltas(schema, k) for k in range(5)}
+    weights = [3.0, 1.0, 400.0, 7.0, 20.0]
+    found = _fold_deltas(tmp_path, model, deltas, weights, lr=0.5)
+    for name, delta in deltas["site-0"].items():
+        base = _bfloat_to_float(model[name]) if name == "brain" else model[name]
+        got = _bfloat_to_float(found[name]) if name == "brain" else found[name]
+        mean = np.average([d[name].astype("f8") for d in deltas.values()], axis=0, weights=weights)
+        error = {"double": 1e-15, "half": 2**-10, "brain": 2**-7}.get(name, 2e-7)
+        np.testing.assert_allclose(got.astype("f8"), base.astype("f8") + 0.5 * mean, rtol=error, atol=error)
+        assert delta.shape == got.shape
+
+
+def test_integers_are_constants_of_the_job(tmp_path: Path) -> None:
+    model = _mixed(0)
+    deltas = {f"site-{k}": _deltas(schema_of(model, BRAIN), k) for k in range(3)}
+    found = _fold_deltas(tmp_path, model, deltas, [1, 2, 3])
+    assert found["bn.steps"] == 41
+    np.testing.assert_array_equal(found["aux.ids"], model["aux.ids"])
+
+
+def test_any_tool_opens_the_result(tmp_path: Path) -> None:
+    model = _mixed(0)
+    del model["brain"]  # numpy has no such type
+    _fold_deltas(tmp_path, model, {"a": _deltas(schema_of(model), 1)}, [1])
+    found = load_file(tmp_path / "out")
+    assert found.keys() == model.keys()
+    assert found["empty"].shape == (0, 4)
+
+
+def test_one_client_gives_base_plus_delta_exactly(tmp_path: Path) -> None:
+    model = {"a": np.linspace(-3, 3, 1000, dtype="f4"), "d": np.linspace(-1, 2, 999)}
+    delta = _deltas(schema_of(model), 0, scale=1e-3)
+    found = _fold_deltas(tmp_path, model, {"only": delta}, [12345])
+    for name in model:
+        np.testing.assert_array_equal(found[name], model[name] + delta[name])
+
+
+@pytest.mark.parametrize("weights", [[1, 1, 1], [3, 7, 11], [1, 1, 10**9]])
+def test_equal_updates_average_to_themselves(tmp_path: Path, weights: list[float]) -> None:
+    model = {"a": np.linspace(-3, 3, 4096, dtype="f4")}
+    delta = _deltas(schema_of(model), 0)
+    found = _fold_deltas(tmp_path, model, dict.fromkeys(["x", "y", "z"], delta), weights)
+    np.testing.assert_array_equal(found["a"], model["a"] + delta["a"])
+
+
+def test_only_the_ratio_of_weights_counts(tmp_path: Path) -> None:
+    model = {"a": np.zeros(500, "f4")}
+    deltas = {name: _deltas(schema_of(model), k) for k, name in enumerate("xyz")}
+    some = _fold_deltas(tmp_path, model, deltas, [1, 2, 5])["a"].copy()
+    others = _fold_deltas(tmp_path, model, deltas, [1000, 2000, 5000])["a"]
+    np.testing.assert_array_equal(some, others)
+
+
+def test_float32_error_does_not_grow_with_the_number_of_clients(tmp_path: Path) -> None:
+    # In float32, 300 equal shares of 1 sum to 1 - 2e-5.
+    model = {"a": np.zeros(100, "f4")}
+    deltas: dict[str, Tensors] = {f"{k:03}": {"a": np.ones(100, "f4")} for k in range(300)}
+    assert (_fold_deltas(tmp_path, model, deltas, [1] * 300)["a"] == 1).all()
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("f8", 4e-16), ("f4", 1e-6)])
+def test_fedavg_with_one_full_batch_epoch_is_central_gradient_descent(tmp_path: Path, dtype: str, bound: float) -> None:
+    """REFERENCES: identity of FedAvg (McMahan et al. 2017) with E=1, full batch, all clients; 200 rounds."""
+    rng = np.random.default_rng(5)
+    sizes, rounds, rate = [5, 20, 75], 200, 0.05
+    x = rng.standard_normal((sum(sizes), 4)).astype(dtype)
+    y = (x @ rng.standard_normal(4) + 0.1 * rng.standard_normal(len(x))).astype(dtype)
+    parts = np.split(np.arange(len(x)), np.cumsum(sizes)[:-1])
+
+    def gradient(weights: Array, rows: Array) -> Array:
+        residual: Array = x[rows] @ weights - y[rows]
+        return x[rows].T @ residual / np.asarray(len(rows), dtype)
+
+    schema = write_model(tmp_path / "model", {"w": np.zeros(4, dtype)})
+    central = np.zeros(4, dtype)
+    for _ in range(rounds):
+        start = read(tmp_path / "model", schema)["w"].copy()
+        deltas: dict[str, Tensors] = {f"c{k}": {"w": -rate * gradient(start, rows)} for k, rows in enumerate(parts)}
+        updates = _updates(tmp_path, schema, deltas, [float(size) for size in sizes])
+        fold(tmp_path / "model", updates, tmp_path / "next", Mean(), Sgd(1.0))
+        (tmp_path / "next").replace(tmp_path / "model")
+        central = central - rate * gradient(central, np.arange(len(x)))
+    scale = float(np.abs(central).max())
+    assert np.abs(read(tmp_path / "model", schema)["w"] - central).max() <= bound * max(scale, 1.0)
+    assert scale > 0.5
+
+
+def test_an_unweighted_mean_would_be_another_rule(tmp_path: Path) -> None:
+    model = {"a": np.zeros(1, "f4")}
+    deltas: dict[str, Tensors] = {"x": {"a": np.array([0], "f4")}, "y": {"a": np.array([1], "f4")}}
+    assert _fold_deltas(tmp_path, model, deltas, [1, 3])["a"] == 0.75
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(5)), block=st.integers(1, 60), seed=st.integers(0, 3))
+def test_neither_order_nor_block_length_changes_a_bit(tmp_path: Path, order: list[int], block: int, seed: int) -> None:
+    schema = write_model(tmp_path / "base", _mixed(seed), BRAIN)
+    deltas = {f"site-{k}": _deltas(schema, k) for k in range(5)}
+    updates = _updates(tmp_path, schema, deltas, [5, 1, 8, 2, 11])
+    whole = fold(tmp_path / "base", updates, tmp_path / "whole", Mean(), Sgd(0.7))
+    cut = fold(tmp_path / "base", [updates[i] for i in order], tmp_path / "cut", Mean(), Sgd(0.7), block=block)
+    assert cut == whole
+
+
+def test_more_clients_than_open_files(tmp_path: Path) -> None:
+    model = {"a": np.zeros(1000, "f4")}
+    schema = write_model(tmp_path / "base", model)
+    deltas: dict[str, Tensors] = {f"{k:04}": {"a": np.full(1000, k, "f4")} for k in range(301)}
+    updates = _updates(tmp_path, schema, deltas, [1] * 301)
+    before = _open_files()
+    with _limit(resource.RLIMIT_NOFILE, 160 + before):
+        fold(tmp_path / "base", updates, tmp_path / "out", Mean(), Sgd(), block=100)
+    assert (read(tmp_path / "out", schema)["a"] == 150).all()
+    assert _open_files() == before
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@contextmanager
+def _limit(which: int, soft: int) -> Iterator[None]:
+    old, hard = resource.getrlimit(which)
+    resource.setrlimit(which, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(which, (old, hard))
+
+
+def test_bfloat16_is_rounded_to_nearest_ties_to_even(tmp_path: Path) -> None:
+    # bfloat16 has 8 significant bits: between 1 and 2 the step is 2^-7.
+    step = 2.0**-7
+    base = np.array([0x3F80, 0x3F81, 0x3F80, 0x3F80], "u2")  # 1, 1 + step, 1, 1
+    delta = np.array([step / 2, step / 2, step * 0.51, step * 0.49], "f4")
+    found = _fold_deltas(tmp_path, {"brain": base}, {"a": {"brain": delta}}, [1])["brain"]
+    np.testing.assert_array_equal(_bfloat_to_float(found), np.array([1, 1 + 2 * step, 1 + step, 1], "f4"))
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "delta"), [("half", 60000, 6000), ("single", 3e38, 9e37), ("brain", 0, 3.4e38)]
+)
+def test_a_model_that_overflows_is_not_kept(tmp_path: Path, name: str, start: float, delta: float) -> None:
+    dtype = {"half": "f2", "single": "f4", "brain": "u2"}[name]
+    model = {"first": np.zeros(9, "f4"), name: np.full((2, 3), start, dtype)}
+    deltas: dict[str, Tensors] = {"a": {"first": np.zeros(9, "f4"), name: np.zeros((2, 3), "f4")}}
+    deltas["a"][name][1, 2] = delta
+    with pytest.raises(NotFiniteError, match=rf"tensor '{name}'.*\[1, 2\]"):
+        _fold_deltas(tmp_path, model, deltas, [1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+    schema = write_model(tmp_path / "base", {"a": np.zeros(100_000, "f4")})
+    updates = _updates(tmp_path, schema, {"x": {"a": np.ones(100_000, "f4")}}, [1])
+    with _limit(resource.RLIMIT_FSIZE, 50_000), pytest.raises(StorageError, match=r"out: File too large"):
+        fold(tmp_path / "base", updates, tmp_path / "out", Mean(), Sgd(), block=1000)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_does_not_change_a_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    schema = write_model(tmp_path / "base", _mixed(1), BRAIN)
+    updates = _updates(tmp_path, schema, {f"{k}": _deltas(schema, k) for k in range(4)}, [1, 2, 3, 4])
+    usual = fold(tmp_path / "base", updates, tmp_path / "out", Mean(), Sgd(), block=2)
+    monkeypatch.setattr(_fold, "THREADS", threads)
+    assert fold(tmp_path / "base", updates, tmp_path / "out", Mean(), Sgd(), block=2) == usual
+
+
+def test_damage_to_what_was_stored_is_noticed(tmp_path: Path) -> None:
+    schema = write_model(tmp_path / "base", {"a": np.zeros(100, "f4")})
+    updates = _updates(tmp_path, schema, {"x": {"a": np.ones(100, "f4")}}, [1])
+    os.truncate(updates[0].path, 300)
+    with pytest.raises(StorageError, match=r"x\.update: has 300 bytes, should have"):
+        fold(tmp_path / "base", updates, tmp_path / "out", Mean(), Sgd())
+    updates[0].path.unlink()
+    with pytest.raises(StorageError, match=r"x\.update: No such file"):
+        fold(tmp_path / "base", updates, tmp_path / "out", Mean(), Sgd())
+
+
+def test_only_canonical_models_are_folded_into(tmp_path: Path) -> None:
+    schema = write_model(tmp_path / "base", {"a": np.zeros(100, "f4")})
+    write_update(tmp_path / "base", schema, {"a": np.zeros(100, "f4")})
+    with pytest.raises(PayloadError, match="canonical model"):
+        fold(tmp_path / "base", [WeightedUpdate("x", tmp_path / "base", 1)], tmp_path / "out", Mean(), Sgd())
+
+
+def test_no_updates_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        fold(tmp_path / "base", [], tmp_path / "out", Mean(), Sgd())
+
+
+_MEMORY_SCRIPT = """
+import sys
+from pathlib import Path
+from fedelta_server.aggregate import Mean, Sgd, WeightedUpdate, fold
+def peak() -> int:
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+root = Path(sys.argv[1])
+before = peak()
+fold(root / "base", [WeightedUpdate(str(k), root / "delta", 1) for k in range(4)], root / "out", Mean(), Sgd())
+print(peak() - before)
+"""
+
+
+def test_memory_is_that_of_a_few_blocks(tmp_path: Path) -> None:
+    values = np.zeros(16 << 20, "f4")  # 64 MiB
+    schema = write_model(tmp_path / "base", {"a": values})
+    write_update(tmp_path / "delta", schema, {"a": values})
+    command = [sys.executable, "-W", "ignore", "-c", _MEMORY_SCRIPT, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 40 * 1024
