@@ -27,6 +27,9 @@ NAME_RETRY_SECONDS = 1.0
 MOST_DEATHS = 5
 """After this many assignments in a row that killed the trainer, the client ends: the next one would, too."""
 
+FIRST_RECOVERY_SECONDS = 1.0
+"""Pause after an assignment that killed the trainer; doubles with each one in a row."""
+
 log = logging.getLogger("fedelta.client")
 
 
@@ -147,7 +150,7 @@ class Client:
         if deaths >= MOST_DEATHS:
             raise TrainerKeepsDyingError(f"the trainer died in {deaths} assignments in a row; see above for why")
         if deaths:
-            await asyncio.sleep(next(itertools.islice(delays(first=1.0), deaths - 1, None)))
+            await asyncio.sleep(next(itertools.islice(delays(first=FIRST_RECOVERY_SECONDS), deaths - 1, None)))
 
     def _tell(self, waiting_for: str) -> None:
         """Says what the coordinator waits for, when that changes."""

@@ -45,6 +45,8 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """How many bytes a PushUpdate stream that breaks leaves behind; None: all that came."""
     accept_at_cut: bool = False
     """Whether a PushUpdate stream that breaks was accepted all the same: only its response is lost."""
+    stalls: int = 0
+    """How many FetchModel streams send nothing after the header."""
     damage: list[int] = field(default_factory=list)
     """Position of a byte that the next FetchModel streams send wrong."""
     cancel: dict[str, str] = field(default_factory=dict)
@@ -152,6 +154,9 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         model = self._models[request.assignment_id]
         ref = pb.ModelRef(digest=blake3(model).digest(), length=len(model), version=0)
         yield pb.FetchModelResponse(header=pb.ModelHeader(model=ref, offset=request.offset))
+        if self.stalls:
+            self.stalls -= 1
+            await self._stopping.wait()
         stop = self.cut_fetch_at.pop(0) if self.cut_fetch_at else len(model)
         sent = bytearray(model)
         if self.damage:

@@ -3,13 +3,21 @@
 import asyncio
 from pathlib import Path
 
+import numpy as np
+import pytest
+from blake3 import blake3
+
 from fedelta.errors import BusyError, DigestMismatchError, NotFiniteError
 from fedelta.v1 import coordinator_pb2 as pb
+from fedelta_client import transfer
+from fedelta_client.session import Session
+from fedelta_client.transfer import Update, fetch_model, push_update
 from tests.client.fake import CHUNK, ENDED, FakeCoordinator
 from tests.client.jobs import model_file, train, update_file
 from tests.client.process import started
 
 LENGTH = len(model_file())
+LARGE = np.random.default_rng(3).bytes(5_000_001)
 
 
 def test_a_download_goes_on_where_it_broke_off(tmp_path: Path) -> None:
@@ -118,5 +126,40 @@ def test_an_assignment_that_ended_is_dropped(tmp_path: Path) -> None:
             assert await client.says("dropped: the round is closed")
             fake.assign(pb.ASSIGNMENT_KIND_EVALUATE, model_file())
             await fake.next("ReportEvaluation")
+
+    asyncio.run(scenario())
+
+
+def test_a_file_of_many_messages_crosses_both_ways_whole(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(LARGE)
+    target.write_bytes(b"x" * 6_000_000)
+    digest = blake3(LARGE).digest()
+
+    async def scenario() -> None:
+        async with FakeCoordinator(cut_push_at=[4 << 20]) as fake, Session(fake.address, "site-1", ["l"]) as session:
+            await session.register()
+            assignment = fake.assign(pb.ASSIGNMENT_KIND_TRAIN, LARGE)
+            await fetch_model(session, assignment.id, assignment.model, target)
+            assert target.read_bytes() == LARGE
+            update = Update(assignment_id=assignment.id, path=source, digest=digest, length=len(LARGE))
+            await push_update(session, update)
+            _, received = await fake.update()
+            assert received == LARGE
+            assert [upload.header.offset for upload in fake.uploads] == [0, 4 << 20]
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_stream_is_given_up_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "STALL_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with FakeCoordinator(stalls=1) as fake, Session(fake.address, "site-1", ["l"]) as session:
+            await session.register()
+            assignment = fake.assign(pb.ASSIGNMENT_KIND_TRAIN, LARGE)
+            await fetch_model(session, assignment.id, assignment.model, tmp_path / "target")
+            assert (tmp_path / "target").read_bytes() == LARGE
+            assert fake.stalls == 0
 
     asyncio.run(scenario())
