@@ -141,7 +141,7 @@ def _import(name: str) -> Any:
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that was meant to be run may exit
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             remedy = "start the client where the file is, or install its package"
             raise LearnerError(f"no module {error.name!r} in {here} or among the installed ones; {remedy}") from None
@@ -160,7 +160,7 @@ def _suggest(module: Any, wanted: str) -> str:
     return f"; its learners are {', '.join(learners)}" if learners else "; it defines no learner"
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -238,8 +238,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     )
     (tmp_path / "needy.py").write_text("import a_package_that_nobody_has\n")
     (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "script.py").write_text("raise SystemExit('usage: script.py FILE')\n")
     yield tmp_path
-    for name in ("somebodys", "needy", "broken"):
+    for name in ("somebodys", "needy", "broken", "script"):
         sys.modules.pop(name, None)
 
 
@@ -267,6 +268,7 @@ def test_a_learner_is_found_in_the_working_directory() -> None:
         ("somebodys:Fussy", "TypeError"),
         ("needy:Digits", "'a_package_that_nobody_has'"),
         ("broken:Digits", "ZeroDivisionError"),
+        ("script:Digits", "SystemExit: usage: script.py FILE"),
     ],
 )
 def test_a_learner_that_cannot_be_loaded_says_why(project: Path, spec: str, complaint: str) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 import fedelta
 
+HEAVY = ("torch", "grpc", "google.protobuf")
+
 NUMPY_RUN = """
 import sys, tempfile
 from pathlib import Path
@@ -37,7 +39,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 def loaded_after(code: str) -> tuple[str, set[str]]:
     """What the code prints in a fresh interpreter, and the heavy packages it has loaded then."""
-    check = "import json, sys; print(json.dumps([name for name in ('torch', 'grpc', 'google.protobuf') if name in sys.modules]))"
+    check = f"import json, sys; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
     command = [sys.executable, "-W", "error", "-c", f"{code}\n{check}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     *printed, heavy = done.stdout.splitlines()

@@ -15,6 +15,7 @@ from fedelta.errors import ConfigError
 T = TypeVar("T")
 
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<key>.*)`")
 
 
 def bind(schema: type[T], table: Mapping[str, Any], source: str) -> T:
@@ -52,5 +53,8 @@ def _decode(kind: type, value: Any) -> Any:
 def _explain(complaint: str, source: str) -> str:
     match = _WHERE.match(complaint)
     what, path = (match["what"], match["path"]) if match else (complaint, None)
-    what = what[:1].lower() + what[1:]
+    missing = _MISSING.fullmatch(what)
+    if missing:
+        return f"{source}: {path + '.' if path else ''}{missing['key']} is missing"
+    what = what[:1].lower() + what[1:].replace("`object`", "a table")
     return f"{source}: {path}: {what}" if path else f"{source}: {what}"

@@ -16,7 +16,7 @@ FIRST_CLIENT = "first-client"
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
 
 AGGREGATORS = ("mean",)
 SERVER_OPTIMIZERS = ("sgd",)
