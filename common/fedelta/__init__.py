@@ -10,13 +10,14 @@ from fedelta.errors import FedeltaError
 from fedelta.learner import EvalResult, Learner, Task, TrainResult
 
 if TYPE_CHECKING:
+    from fedelta.admin import AdminClient
     from fedelta.models import load_state
 
 __version__ = "0.1.0"
 
-__all__ = ["EvalResult", "FedeltaError", "Learner", "Task", "TrainResult", "__version__", "load_state"]
+__all__ = ["AdminClient", "EvalResult", "FedeltaError", "Learner", "Task", "TrainResult", "__version__", "load_state"]
 
-_LAZY = {"load_state": "fedelta.models"}
+_LAZY = {"AdminClient": "fedelta.admin", "load_state": "fedelta.models"}
 """Public names that cost time to import, and where they are: found on first use (PEP 562)."""
 
 
