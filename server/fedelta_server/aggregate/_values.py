@@ -66,8 +66,9 @@ def first_not_finite(stored: Stored, dtype: DType) -> int | None:
 
 def squares(block: Block) -> float:
     """The sum of squares, computed fast where that is accurate; NaN or infinite where a value is."""
-    fast = float(np.dot(block, block))
-    if _TINY_SQUARES < fast < _SAFE_SQUARES:
-        return fast
-    wide = block.astype(np.float64)
-    return float(np.dot(wide, wide))
+    with np.errstate(over="ignore", invalid="ignore"):
+        fast = float(np.dot(block, block))
+        if _TINY_SQUARES < fast < _SAFE_SQUARES:
+            return fast
+        wide = block.astype(np.float64)
+        return float(np.dot(wide, wide))

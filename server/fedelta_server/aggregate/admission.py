@@ -25,7 +25,7 @@ class Admitted:
     """What admission learnt about an update."""
 
     norm: float
-    """The update's Euclidean norm over all tensors."""
+    """The update's Euclidean norm over all tensors, to about four digits."""
 
 
 class Stored(NamedTuple):

@@ -147,8 +147,8 @@ def test_fedavg_with_one_full_batch_epoch_is_central_gradient_descent(tmp_path: 
     parts = np.split(np.arange(len(x)), np.cumsum(sizes)[:-1])
 
     def gradient(weights: Array, rows: Array) -> Array:
-        residual: Array = x[rows] @ weights - y[rows]
-        return x[rows].T @ residual / np.asarray(len(rows), dtype)
+        found: Array = x[rows].T @ (x[rows] @ weights - y[rows]) / np.asarray(len(rows), dtype)
+        return found
 
     schema = write_model(tmp_path / "model", {"w": np.zeros(4, dtype)})
     central = np.zeros(4, dtype)

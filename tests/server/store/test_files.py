@@ -1,0 +1,243 @@
+"""Payload files: resumable uploads, and the order of steps that makes a file durable."""
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fedelta.errors import BadRequestError, StorageError
+from fedelta_server.store._fs import FileSystem
+from fedelta_server.store.files import Files
+
+ONE, TWO = bytes([1]) * 32, bytes([2]) * 32
+
+
+class Recorder(FileSystem):
+    """Notes the steps on which durability rests."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.steps: list[tuple[str, str]] = []
+
+    def _note(self, step: str, path: Path) -> None:
+        self.steps.append((step, str(path.relative_to(self.root))))
+
+    def sync(self, path: Path) -> None:
+        self._note("sync", path)
+        super().sync(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._note("rename", target)
+        super().rename(source, target)
+
+    def sync_dir(self, directory: Path) -> None:
+        self._note("sync_dir", directory)
+        super().sync_dir(directory)
+
+    def make_dir(self, directory: Path) -> None:
+        self._note("make_dir", directory)
+        super().make_dir(directory)
+
+
+class FullDisk(FileSystem):
+    """A disk with room for 10 bytes."""
+
+    def free_bytes(self, directory: Path) -> int:
+        assert directory.is_dir()
+        return 10
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def _spool(files: Files, key: str, data: bytes, digest: bytes = ONE) -> Path:
+    upload = files.open_upload(key, digest, len(data), 0)
+    upload.write(data)
+    upload.close()
+    return upload.path
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+def test_an_upload_arrives_in_chunks(files: Files) -> None:
+    upload = files.open_upload("job-1.r1.a", ONE, 6, 0)
+    upload.write(b"abc")
+    assert upload.held == 3
+    assert files.held("job-1.r1.a", ONE) == 3
+    upload.write(b"def")
+    upload.close()
+    upload.close()
+    assert upload.path == files.upload_path("job-1.r1.a", ONE)
+    assert upload.path.read_bytes() == b"abcdef"
+
+
+def test_an_upload_goes_on_where_it_broke_off_even_after_a_restart(files: Files, tmp_path: Path) -> None:
+    _spool(files, "a", b"abcdef")
+    restarted = Files(tmp_path)
+    restarted.sweep(set())
+    assert restarted.held("a", ONE) == 6
+    upload = restarted.open_upload("a", ONE, 8, 4)
+    assert upload.held == 4
+    upload.write(b"WXYZ")
+    upload.close()
+    assert upload.path.read_bytes() == b"abcdWXYZ"
+
+
+def test_going_on_beyond_what_is_held_is_refused(files: Files) -> None:
+    _spool(files, "a", b"abc")
+    with pytest.raises(BadRequestError, match="byte 5, but 3 bytes of 9 are held"):
+        files.open_upload("a", ONE, 9, 5)
+    with pytest.raises(BadRequestError, match="byte -1"):
+        files.open_upload("a", ONE, 9, -1)
+    assert files.held("a", ONE) == 3
+
+
+def test_more_bytes_than_announced_are_refused(files: Files) -> None:
+    upload = files.open_upload("a", ONE, 4, 0)
+    upload.write(b"abcd")
+    with pytest.raises(BadRequestError, match="longer than the 4 bytes"):
+        upload.write(b"e")
+    upload.close()
+    assert files.held("a", ONE) == 4
+
+
+def test_another_digest_starts_at_zero_and_drops_the_first(files: Files, tmp_path: Path) -> None:
+    _spool(files, "a", b"abc", ONE)
+    _spool(files, "a.b", b"other key", ONE)
+    assert files.held("a", TWO) == 0
+    _spool(files, "a", b"xy", TWO)
+    assert files.held("a", ONE) == 0
+    assert files.held("a.b", ONE) == 9
+    files.drop_upload("a")
+    assert _names(tmp_path) == [f"uploads/a.b.{ONE.hex()}.part"]
+    files.drop_upload("a")
+
+
+def test_an_upload_that_will_not_fit_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+    files = Files(tmp_path, FullDisk())
+    with pytest.raises(StorageError, match="11 bytes are needed, 10 are free"):
+        files.open_upload("a", ONE, 11, 0)
+    assert _names(tmp_path) == []
+    _spool(files, "a", b"0123456789")
+    files.open_upload("a", ONE, 20, 10).close()  # only what is missing must fit
+
+
+@pytest.fixture
+def small_files_only() -> Iterator[None]:
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_a_write_that_the_disk_refuses_names_path_and_reason_and_can_be_resumed(files: Files) -> None:
+    upload = files.open_upload("a", ONE, 3000, 0)
+    upload.write(b"x" * 600)
+    with pytest.raises(StorageError, match=rf"uploads/a\.{ONE.hex()}\.part: File too large"):
+        upload.write(b"y" * 600)
+    assert upload.held == 600
+    upload.close()
+    files.open_upload("a", ONE, 3000, 600).close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named() -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(StorageError, match="spool: No space left on device"):
+        FileSystem().write(fd, Path("spool"), b"x", 0)
+    os.close(fd)
+
+
+def test_an_update_is_durable_before_it_has_its_name(tmp_path: Path) -> None:
+    fs = Recorder(tmp_path)
+    files = Files(tmp_path, fs)
+    part = _spool(files, "a", b"abc")
+    fs.steps.clear()
+    kept = files.keep_update(part, "digits-1", 3, 1, "site-3")
+    where = "updates/digits-1/3.1"
+    assert fs.steps == [
+        ("sync", f"uploads/a.{ONE.hex()}.part"),
+        ("make_dir", "updates/digits-1"),
+        ("sync_dir", "updates"),
+        ("make_dir", where),
+        ("sync_dir", "updates/digits-1"),
+        ("rename", f"{where}/site-3.safetensors"),
+        ("sync_dir", where),
+    ]
+    assert kept == files.update_path("digits-1", 3, 1, "site-3")
+    assert kept.read_bytes() == b"abc"
+    assert not part.exists()
+
+
+def test_a_directory_is_made_durable_again_after_a_restart_but_only_once(tmp_path: Path) -> None:
+    first = Files(tmp_path)
+    first.keep_update(_spool(first, "a", b"abc"), "j", 1, 1, "a")
+    fs = Recorder(tmp_path)
+    second = Files(tmp_path, fs)
+    fs.steps.clear()
+    second.keep_update(_spool(second, "b", b"abc"), "j", 1, 1, "b")
+    assert ("sync_dir", "updates") in fs.steps
+    fs.steps.clear()
+    second.keep_update(_spool(second, "c", b"abc"), "j", 1, 1, "c")
+    assert [step for step, _ in fs.steps] == ["sync", "rename", "sync_dir"]
+
+
+def test_a_model_is_found_by_its_digest(files: Files) -> None:
+    out = files.temp(".model")
+    out.write_bytes(b"model")
+    assert files.temp(".model") != out
+    assert not files.has_model(ONE)
+    assert files.keep_model(out, ONE) == files.model_path(ONE)
+    assert files.has_model(ONE)
+    assert files.model_path(ONE).read_bytes() == b"model"
+
+
+def test_updates_of_a_round_are_dropped_and_may_come_again(files: Files, tmp_path: Path) -> None:
+    for client in ("a", "b"):
+        files.keep_update(_spool(files, client, b"abc"), "j", 1, 1, client)
+    files.keep_update(_spool(files, "c", b"abc"), "j", 1, 2, "c")
+    files.drop_updates("j", 1, 1)
+    files.drop_updates("j", 1, 1)
+    assert _names(tmp_path) == ["updates/j/1.2/c.safetensors"]
+    assert files.keep_update(_spool(files, "a", b"abc"), "j", 1, 1, "a").exists()
+
+
+def test_the_sweep_at_start_keeps_live_rounds_uploads_and_models(files: Files, tmp_path: Path) -> None:
+    for job, round_ in (("j", 1), ("j", 2), ("k", 1)):
+        files.keep_update(_spool(files, "a", b"abc"), job, round_, 1, "a")
+    _spool(files, "b", b"half")
+    files.temp(".model").write_bytes(b"left over")
+    model = files.temp(".model")
+    model.write_bytes(b"model")
+    files.keep_model(model, TWO)
+    Files(tmp_path).sweep({("j", 2, 1)})
+    assert _names(tmp_path) == [
+        f"models/{TWO.hex()}.safetensors",
+        "updates/j/2.1/a.safetensors",
+        f"uploads/b.{ONE.hex()}.part",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../etc/passwd", "a/b", "a\0b", "x" * 300])
+def test_names_cannot_leave_their_directory(files: Files, tmp_path: Path, name: str) -> None:
+    part = _spool(files, "a", b"abc")
+    with pytest.raises(BadRequestError, match="file name"):
+        files.held(name, ONE)
+    with pytest.raises(BadRequestError, match="file name"):
+        files.keep_update(part, "j", 1, 1, name)
+    with pytest.raises(BadRequestError, match="file name"):
+        files.keep_update(part, name, 1, 1, "a")
+    assert _names(tmp_path) == [f"uploads/a.{ONE.hex()}.part"]
+
+
+def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="file/state: Not a directory"):
+        Files(tmp_path / "file" / "state")
