@@ -1,11 +1,13 @@
 """scikit-learn's handwritten digits, dealt out to clients the way hospitals or phones hold data: unevenly."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -52,9 +54,21 @@ def pooled_accuracy(pooled: Path, config: Mapping[str, Any], *, epochs: int = 20
     learner.setup()
     task = Task(seed=seed, config={**config, "epochs": epochs})
     seed_everything(task.seed)
-    model = learner.model()
-    learner.train(model, task)
-    return learner.evaluate(model.eval(), task).metrics["accuracy"]
+    with _one_torch_thread():
+        model = learner.model()
+        learner.train(model, task)
+        return learner.evaluate(model.eval(), task).metrics["accuracy"]
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """As trainer processes have it: more threads are slower on a model as small as this one, and round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _evenly(rng: np.random.Generator, found: Indices, parts: int) -> list[Indices]:
