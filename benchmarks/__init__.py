@@ -1,0 +1,1 @@
+"""Measurements, not tests: what the machine gives, and what fedelta makes of it."""
