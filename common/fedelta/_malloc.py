@@ -5,6 +5,7 @@ import sys
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 
 def keep_freed_chunks() -> None:
@@ -18,3 +19,5 @@ def keep_freed_chunks() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+        # Chunks pass from thread to thread; an arena for each thread would keep its own pile of freed ones.
+        mallopt(_M_ARENA_MAX, 1)

@@ -22,6 +22,9 @@ from fedelta_server.uploads import Uploads
 
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Let alone, each connection's window grows with its speed, and with it what the coordinator buffers.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 << 20),
     # Two daemons on one port would each get some of the clients.
     ("grpc.so_reuseport", 0),
     # Clients ping every 30 s; by default gRPC takes that for abuse.
