@@ -4,7 +4,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from fedelta.errors import NotFiniteError, PayloadError, StorageError
-from fedelta.tensors import Schema
-from fedelta_server.aggregate import Mean, Sgd, WeightedUpdate, _fold, fold
+from fedelta.tensors import DType, Schema
+from fedelta_server.aggregate import Mean, Needs, Sgd, WeightedUpdate, _fold, fold
 from tests.server.aggregate.tensor_files import Array, read, schema_of, write_model, write_update
 
 Tensors = dict[str, Array]
@@ -264,6 +264,46 @@ def test_only_canonical_models_are_folded_into(tmp_path: Path) -> None:
     write_update(tmp_path / "base", schema, {"a": np.zeros(100, "f4")})
     with pytest.raises(PayloadError, match="canonical model"):
         fold(tmp_path / "base", [WeightedUpdate("x", tmp_path / "base", 1)], tmp_path / "out", Mean(), Sgd())
+
+
+class _Median:
+    """An aggregator that holds every client's block, as third parties may write one."""
+
+    needs = Needs.EACH
+    values: Array
+    longest = 0
+
+    def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> "_Median":
+        self.longest = block
+        held = _Median()
+        held.values = np.empty((len(weights), block), dtype.storage)
+        return held
+
+    def begin(self, count: int) -> None:
+        self.count = count
+
+    def add(self, index: int, delta: Array) -> None:
+        self.values[index, : self.count] = delta
+
+    def result(self) -> Array:
+        found: Array = np.median(self.values[:, : self.count], axis=0)
+        return found
+
+
+def test_an_aggregator_may_need_each_update_within_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REFERENCES: of the scalars 0, 1, ..., 8, 100 the mean is 13.6 and the median 4.5."""
+    monkeypatch.setattr(_fold, "EACH_BYTES", 4000)
+    schema = write_model(tmp_path / "base", {"a": np.zeros(1000, "f4")})
+    deltas = {f"{k}": {"a": np.full(1000, k if k < 9 else 100, "f4")} for k in range(10)}
+    updates = _updates(tmp_path, schema, deltas, [1] * 10)
+    median = _Median()
+    fold(tmp_path / "base", updates, tmp_path / "out", median, Sgd())
+    assert (read(tmp_path / "out", schema)["a"] == 4.5).all()
+    assert median.longest * 10 * 4 * _fold.THREADS <= 4000
+    fold(tmp_path / "base", updates, tmp_path / "out", Mean(), Sgd())
+    assert (read(tmp_path / "out", schema)["a"] == np.float32(13.6)).all()
 
 
 def test_no_updates_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
