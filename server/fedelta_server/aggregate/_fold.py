@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -71,12 +71,20 @@ def fold(
         with opened(base) as fd, opened(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as out_fd:
             with storage_errors(base):
                 layout = _model_layout(fd)
-            sink = _Sink(out, out_fd)
-            _fold(_Reader(base, fd), layout, ordered, _Parts(aggregator, optimizer, block), sink)
-            return Folded(sink.digest, sink.length)
+            parts = _Parts(aggregator, optimizer, block)
+            with closing(_fold(_Reader(base, fd), layout, ordered, parts, _Writer(out, out_fd))) as blocks:
+                return _hashed(blocks)
     except BaseException:
         out.unlink(missing_ok=True)
         raise
+
+
+def _hashed(blocks: Iterable[memoryview]) -> Folded:
+    hasher, length = blake3(), 0
+    for block in blocks:
+        hasher.update(block)
+        length += len(block)
+    return Folded(hasher.digest(), length)
 
 
 def _model_layout(fd: int) -> Layout:
@@ -109,62 +117,56 @@ class _Reader:
             read_exactly(self.fd, into, offset)
 
 
-class _Sink:
-    """A file that is written from start to end, and hashed while what is written is in the cache."""
+@dataclass(frozen=True)
+class _Writer:
+    path: Path
+    fd: int
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self.length = 0
-        self._path = path
-        self._fd = fd
-        self._hasher = blake3()
-
-    @property
-    def digest(self) -> bytes:
-        return self._hasher.digest()
-
-    def write(self, data: memoryview) -> None:
-        with storage_errors(self._path):
-            write_fully(self._fd, data, self.length)
-        self._hasher.update(data)
-        self.length += len(data)
+    def write(self, data: memoryview, offset: int) -> None:
+        with storage_errors(self.path):
+            write_fully(self.fd, data, offset)
 
 
-def _fold(base: _Reader, layout: Layout, updates: Sequence[WeightedUpdate], parts: _Parts, sink: _Sink) -> None:
+def _fold(
+    base: _Reader, layout: Layout, updates: Sequence[WeightedUpdate], parts: _Parts, out: _Writer
+) -> Generator[memoryview, None, None]:
+    """Writes the new model, which has the layout of the old one, and yields its bytes from first to last."""
     schema = update_schema(layout.schema)
     update_start = len(schema.header(UPDATE_METADATA))
     weights = [update.weight for update in updates]
-    sink.write(memoryview(layout.schema.header(MODEL_METADATA)))
+    header = memoryview(layout.schema.header(MODEL_METADATA))
+    out.write(header, 0)
+    yield header
     with Sources([update.path for update in updates], update_start + schema.data_bytes) as sources:
         for segment in segments(layout.schema, layout.offsets, starts(schema, update_start)):
             if segment.update_start is None:
-                _copy(base, segment, parts.block, sink)
-                continue
-            workers = [_Averaging(base, layout, segment, sources, weights, parts) for _ in range(THREADS)]
-            with closing(_in_order(workers, segment)) as blocks:
-                for data in blocks:
-                    sink.write(data)
+                yield from _copy(base, segment, parts.block, out)
+            else:
+                workers = [_Averaging(base, layout, segment, sources, weights, parts, out) for _ in range(THREADS)]
+                yield from _in_order(workers, segment)
 
 
 def _in_order(workers: Sequence["_Averaging"], segment: Segment) -> Generator[memoryview, None, None]:
-    """Blocks of the new model from first to last, made by one thread for each worker."""
+    """Blocks of the new model from first to last, made by one thread for each worker while others are hashed."""
     pending: deque[Future[memoryview]] = deque()
     with ThreadPoolExecutor(len(workers), thread_name_prefix="fold") as pool:
         turns = itertools.cycle(workers)
         for first, count in segment.blocks(workers[0].length):
-            # A worker's memory is free again only when its last block was written.
+            # A worker's memory is free again only when its last block was hashed.
             if len(pending) == len(workers):
                 yield pending.popleft().result()
-            pending.append(pool.submit(next(turns).next_model, first, count))
+            pending.append(pool.submit(next(turns).write_block, first, count))
         while pending:
             yield pending.popleft().result()
 
 
-def _copy(base: _Reader, segment: Segment, length: int, sink: _Sink) -> None:
+def _copy(base: _Reader, segment: Segment, length: int, out: _Writer) -> Generator[memoryview, None, None]:
     buffer = np.empty(min(length, segment.count), segment.dtype.storage)
     for first, count in segment.blocks(length):
-        data = _bytes(buffer[:count])
-        base.read(data, segment.start + first * segment.dtype.width)
-        sink.write(data)
+        data, at = _bytes(buffer[:count]), segment.start + first * segment.dtype.width
+        base.read(data, at)
+        out.write(data, at)
+        yield data
 
 
 class _Averaging:
@@ -178,6 +180,7 @@ class _Averaging:
         sources: Sources,
         weights: Sequence[float],
         parts: _Parts,
+        out: _Writer,
     ) -> None:
         travels = segment.dtype.update
         self.length = min(segment.count, parts.block_length(len(weights), travels))
@@ -185,6 +188,7 @@ class _Averaging:
         self._layout = layout
         self._segment = segment
         self._sources = sources
+        self._out = out
         self._clients = len(weights)
         self._optimizer = parts.optimizer
         self._accumulator = parts.aggregator.accumulator(weights, travels, self.length)
@@ -193,8 +197,8 @@ class _Averaging:
         narrow = is_narrow(segment.dtype)
         self._stored = np.empty(self.length, segment.dtype.storage) if narrow else self._model
 
-    def next_model(self, first: int, count: int) -> memoryview:
-        """The bytes of the new model from element `first` of the segment; valid until the next call."""
+    def write_block(self, first: int, count: int) -> memoryview:
+        """Writes the new model from element `first` of the segment; returns its bytes, valid until the next call."""
         dtype, model, stored = self._segment.dtype, self._model[:count], self._stored[:count]
         at = self._segment.start + first * dtype.width
         self._base.read(_bytes(stored), at)
@@ -207,6 +211,7 @@ class _Averaging:
             if is_narrow(dtype):
                 narrow(model, dtype, stored)
                 self._check(stored, dtype, first)
+        self._out.write(_bytes(stored), at)
         return _bytes(stored)
 
     def _aggregate(self, first: int, count: int) -> Block:
