@@ -72,6 +72,8 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         """The `after_sequence` of each watch."""
         self.break_watch_after: list[int] = []
         """Each watch takes one: it breaks after so many events."""
+        self.watches_end_in_order = False
+        """Watches that break do so without an error, as when the coordinator drains."""
         self.downloads: list[int] = []
         """The offset of each download."""
         self.break_download_at: list[int] = []
@@ -137,7 +139,7 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         wanted = [event for event in self.events if event.sequence > request.after_sequence]
         for event in wanted[:limit]:
             yield pb.WatchJobResponse(event=event)
-        if limit is not None:
+        if limit is not None and not self.watches_end_in_order:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
 
     def StopJob(self, request: pb.StopJobRequest, context: Any) -> pb.StopJobResponse:

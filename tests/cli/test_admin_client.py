@@ -152,6 +152,20 @@ def test_a_broken_watch_goes_on_after_the_last_event_seen(coordinator: FakeCoord
     assert seen[-1].what == StateChanged(state=JobState.FINISHED, reason="all rounds are done")
 
 
+def test_a_stream_that_ends_before_the_job_is_taken_up_again(coordinator: FakeCoordinator, admin: AdminClient) -> None:
+    coordinator.jobs["digits-1"] = job()
+    coordinator.events = [state_event(1, pb.JOB_STATE_RUNNING), state_event(2, pb.JOB_STATE_FINISHED)]
+    coordinator.break_watch_after = [1]
+    coordinator.watches_end_in_order = True
+    assert [event.sequence for event in admin.watch("digits-1")] == [1, 2]
+
+
+def test_a_watch_of_an_ended_job_that_knows_all_ends(coordinator: FakeCoordinator, admin: AdminClient) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_FINISHED)
+    coordinator.events = [state_event(2, pb.JOB_STATE_FINISHED)]
+    assert list(admin.watch("digits-1", after=2)) == []
+
+
 def test_a_watch_waits_out_a_restart_of_the_coordinator(coordinator: FakeCoordinator, admin: AdminClient) -> None:
     coordinator.jobs["digits-1"] = job()
     coordinator.events = [state_event(1, pb.JOB_STATE_RUNNING), state_event(2, pb.JOB_STATE_FINISHED)]

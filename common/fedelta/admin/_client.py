@@ -13,7 +13,7 @@ from fedelta._files import replaced
 from fedelta.admin import _convert
 from fedelta.admin._download import Download
 from fedelta.admin._transfer import Patience, StallGuard, chunks
-from fedelta.admin._types import ClientInfo, Event, JobInfo, ModelInfo
+from fedelta.admin._types import ClientInfo, Event, JobInfo, ModelInfo, StateChanged
 from fedelta.config import FIRST_CLIENT, JobSpec, load_job, parse_job
 from fedelta.errors import BadRequestError, ConfigError, FedeltaError, StalledError, UnavailableError
 from fedelta.tensors import read_layout
@@ -143,16 +143,24 @@ class AdminClient:
         """
         patience = Patience(self._patience)
         # A first call that finds nobody is an error at once: there is nothing to go on with.
-        self.get(job_id)
+        ended = self.get(job_id).state.ended
         while True:
+            told = False
             try:
                 for event in self._events(job_id, after):
                     patience.progress()
-                    after = event.sequence
+                    told, after = True, event.sequence
                     yield event
-                return
+                    if isinstance(event.what, StateChanged) and event.what.state.ended:
+                        return
+                if ended and not told:
+                    return
+                ended = self.get(job_id).state.ended
+                # A coordinator that shuts down may end its streams in order.
+                away = UnavailableError(f"{self.server} ended the events of {job_id}, which has not ended")
             except UnavailableError as error:
-                patience.wait(error)
+                away = error
+            patience.wait(away)
 
     def _events(self, job_id: str, after: int) -> Iterator[Event]:
         call = self._stub.WatchJob(pb.WatchJobRequest(job_id=job_id, after_sequence=after))
