@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 import blake3
-from tests.server.engine import invariants
 
 from fedelta.config import parse_job
 from fedelta_server.engine import Assignment, Engine, Job, ModelRef, Step, effects, events, records
 from fedelta_server.engine.words import Outcome, PhaseKind
+from tests.server.engine import invariants
 
 INITIAL = ModelRef(0, blake3.blake3(b"initial").digest(), 100)
 

@@ -5,11 +5,11 @@ from collections import Counter
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.server.engine.harness import INITIAL, Harness, session, toml
 
 from fedelta.errors import FedeltaError
 from fedelta_server.engine import effects, events, records
 from fedelta_server.engine.words import Outcome, PhaseKind
+from tests.server.engine.harness import INITIAL, Harness, session, toml
 
 NAMES = st.sampled_from(["ada", "bob", "cyd", "dee"])
 JOBS = st.sampled_from(["digits-1", "digits-2"])

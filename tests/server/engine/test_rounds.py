@@ -1,7 +1,6 @@
 """Rounds, from events to records."""
 
 import pytest
-from tests.server.engine.harness import INITIAL, Harness, digest_of, session, toml
 
 from fedelta.errors import (
     AssignmentEndedError,
@@ -14,6 +13,7 @@ from fedelta.errors import (
 )
 from fedelta_server.engine import effects, events, records
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+from tests.server.engine.harness import INITIAL, Harness, digest_of, session, toml
 
 THREE = ("ada", "bob", "cyd")
 
