@@ -12,7 +12,7 @@ from typing import Any, TypedDict, TypeVar
 
 from fedelta.errors import FedeltaError, StorageError
 from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
-from fedelta_server.engine import Assignment, Engine, Step, effects, events
+from fedelta_server.engine import Assignment, Engine, Step, effects, events, records
 from fedelta_server.store.files import Files
 from fedelta_server.store.journal import Journal
 
@@ -145,6 +145,8 @@ class Coordinator:
             self._run(effect)
         if step.records:
             self._tell_watchers()
+        if any(isinstance(record, records.JobStateChanged) for record in step.records):
+            await self._tidy()
         self._arm_timer()
 
     async def _rebuild(self, error: StorageError) -> None:
@@ -234,6 +236,11 @@ class Coordinator:
             await self.in_thread(self.files.drop_updates, effect.job, effect.round, effect.attempt)
         except (FedeltaError, OSError) as error:
             _log.warning("updates of %s round %d stay on disk: %s", effect.job, effect.round, error)
+
+    async def _tidy(self) -> None:
+        """When no job runs, disk space is not kept for uploads to come."""
+        if not any(job.runnable for job in self.engine.book.jobs.values()):
+            await self.in_thread(self.files.drop_spares)
 
     def _live_rounds(self) -> set[tuple[str, int, int]]:
         jobs = self.engine.book.jobs.values()

@@ -122,7 +122,7 @@ class Uploads:
         finally:
             if writing is not None:
                 await asyncio.wait([writing])
-            upload.close()
+            await in_thread(upload.close)
 
 
 async def _next_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -4,55 +4,25 @@
     uploads/<assignment>.<digest>.part                           uploads under way; they outlive a restart
     updates/<job>/<round>.<attempt>/<client>.safetensors         updates that were admitted
     temp/                                                        output of a fold until it gets its name
+    spares/                                                      files that uploads may overwrite
 
 A file gets its final name only after its content is durable, and the name is durable when `keep_update` or
 `keep_model` returns: whoever commits a row after that never names a file that a power failure takes away.
 """
 
 import itertools
-import os
 import threading
 from collections.abc import Collection
 from pathlib import Path
 
 from fedelta.errors import BadRequestError, StorageError
 from fedelta_server.store._fs import FileSystem
+from fedelta_server.store._upload import Spares, Upload, held_bytes
 from fedelta_server.store.io import storage_errors
 
 _MAX_COMPONENT_BYTES = 160
 _PART = "part"
 _SUFFIX = ".safetensors"
-
-
-class Upload:
-    """One upload under way: an open file that grows at its end. Not safe to share between threads."""
-
-    def __init__(self, fs: FileSystem, path: Path, length: int, offset: int) -> None:
-        self.path = path
-        self.held = offset
-        """Bytes received so far."""
-        self._fs = fs
-        self._length = length
-        with storage_errors(path):
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fs.truncate(self._fd, path, offset)
-        except StorageError:
-            self.close()
-            raise
-
-    def write(self, chunk: bytes) -> None:
-        """Appends a chunk. Raises `BadRequestError` past the announced length, `StorageError` where the disk fails."""
-        if self.held + len(chunk) > self._length:
-            raise BadRequestError(f"the upload is longer than the {self._length} bytes it announced")
-        self._fs.write(self._fd, self.path, chunk, self.held)
-        self.held += len(chunk)
-
-    def close(self) -> None:
-        """Closes the file; what it holds can be resumed. Closing twice does no harm."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 class Files:
@@ -65,12 +35,14 @@ class Files:
         self._uploads = root / "uploads"
         self._updates = root / "updates"
         self._temp = root / "temp"
+        self._spare = root / "spares"
+        self._spares = Spares(self._spare, self._fs)
         self._numbers = itertools.count()
         self._lock = threading.RLock()
         with storage_errors(root):
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._durable = {root}
-        for directory in (self._models, self._uploads, self._updates, self._temp):
+        for directory in (self._models, self._uploads, self._updates, self._temp, self._spare):
             self._ensure(directory)
 
     def has_model(self, digest: bytes) -> bool:
@@ -104,13 +76,11 @@ class Files:
             )
         self._drop_parts(key, keep=path)
         self._check_free(path, length - held)
-        return Upload(self._fs, path, length, offset)
+        return Upload(self._fs, path, length, offset, self._spares)
 
     def held(self, key: str, digest: bytes) -> int:
         """Bytes held of an upload; 0 where there is none."""
-        path = self.upload_path(key, digest)
-        with storage_errors(path):
-            return path.stat().st_size if path.exists() else 0
+        return held_bytes(self.upload_path(key, digest))
 
     def drop_upload(self, key: str) -> None:
         """Removes whatever is held for the key."""
@@ -129,15 +99,19 @@ class Files:
         return target
 
     def drop_updates(self, job: str, round_: int, attempt: int) -> None:
-        """Removes the updates of one attempt at a round, if there are any."""
+        """Removes the updates of one attempt at a round, if there are any; later uploads may overwrite them."""
         self._remove_tree(self._round(job, round_, attempt))
+
+    def drop_spares(self) -> None:
+        """Removes what was kept to be overwritten: there is nothing to come for a while."""
+        self._spares.clear()
 
     def sweep(self, live: Collection[tuple[str, int, int]]) -> None:
         """To be called at start: removes temporary files, and updates of other than the `live` (job, round, attempt).
 
         Uploads stay, for they can be resumed.
         """
-        for path in self._children(self._temp):
+        for path in (*self._children(self._temp), *self._children(self._spare)):
             self._fs.unlink(path)
         keep = {self._round(*which) for which in live}
         for job in self._children(self._updates):
@@ -154,7 +128,8 @@ class Files:
 
     def _drop_parts(self, key: str, keep: Path | None) -> None:
         for path in self._children(self._uploads):
-            if path.name.rsplit(".", 2)[0] == key and path != keep:
+            part = path.name.removesuffix(".held")
+            if part.rsplit(".", 2)[0] == key and (keep is None or part != keep.name):
                 self._fs.unlink(path)
 
     def _check_free(self, path: Path, needed: int) -> None:
@@ -186,7 +161,7 @@ class Files:
         with self._lock:
             if directory.exists():
                 for path in self._children(directory):
-                    self._fs.unlink(path)
+                    self._spares.put(path)
                 self._fs.remove_dir(directory)
             self._durable.discard(directory)
 
