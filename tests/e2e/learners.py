@@ -1,0 +1,69 @@
+"""Learners without torch that do what the job's [train] table says; client processes load them as `learners:…`."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from fedelta import EvalResult, Learner, Task, TrainResult
+
+Model = dict[str, Any]
+
+
+class Steps(Learner):
+    """Goes part of the way from the model to the site's target, which moves on from round to round.
+
+    [train.sites.NAME] has `target` and `examples`. [train.acts] says what else to do: "NAME/ROUND" = "hold" and such.
+    """
+
+    def model(self) -> Model:
+        drawn = np.random.normal(size=(40, 25))
+        return {"weight": drawn.astype(np.float32), "bias": np.full(25, 0.5, np.float32), "classes": np.arange(3)}
+
+    def train(self, model: Model, task: Task) -> TrainResult:
+        act = task.config.get("acts", {}).get(f"{task.client}/{task.round}")
+        if act is not None:
+            getattr(self, act)(model, task)
+        site = task.config["sites"][task.client]
+        noise = task.config.get("noise", 0.0) * np.random.normal(size=25)
+        for name in ("weight", "bias"):
+            step = 0.25 * (site["target"] * task.round - model[name]) + noise
+            model[name] += step.astype(np.float32)
+        return TrainResult(examples=site["examples"], metrics={"target": site["target"]})
+
+    def evaluate(self, model: Model, task: Task) -> EvalResult:
+        site = task.config["sites"][task.client]
+        return EvalResult(examples=site["examples"] + 1, metrics={"distance": float(site["target"] + task.round)})
+
+    def hold(self, _model: Model, task: Task) -> None:
+        """Works until the file "go" is in the site's data."""
+        assert self.data is not None
+        print(f"{task.client} holds in round {task.round}")
+        while not (self.data / "go").exists():
+            task.report(0.5)
+            time.sleep(0.01)
+
+    def hang(self, _model: Model, _task: Task) -> None:
+        while True:
+            time.sleep(60)
+
+    def diverge(self, model: Model, _task: Task) -> None:
+        model["bias"][3] = np.nan
+
+    def stumble(self, _model: Model, _task: Task) -> None:
+        raise ValueError("the scanner is off")
+
+    def leave(self, _model: Model, _task: Task) -> None:
+        os._exit(3)
+
+    def die(self, _model: Model, _task: Task) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Wider(Steps):
+    """Its model is not that of `Steps`."""
+
+    def model(self) -> Model:
+        return {**super().model(), "weight": np.zeros((40, 26), np.float32)}

@@ -1,0 +1,44 @@
+"""The coordinator dies and comes back: the model is the same to the bit."""
+
+import signal
+import pytest
+
+from fedelta.admin import AdminClient, JobState
+from fedelta.demo.processes import Federation, federation
+from tests.e2e.running import ENVIRONMENT, digests, finish, job, let_go, run, start
+
+# The noise comes from the generator that is seeded for each assignment: what is trained again has the same bits.
+NOISE = 0.1
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The versions of a run in which nothing happens."""
+    with federation(tmp_path_factory.mktemp("undisturbed"), ENVIRONMENT) as running:
+        start(running)
+        return digests(run(running, job(noise=NOISE)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_restart_in_mid_round_changes_nothing(
+    running: Federation, undisturbed: list[str], number: signal.Signals
+) -> None:
+    start(running)
+    with AdminClient(running.server) as admin:
+        job_id = admin.submit_text(job(noise=NOISE, acts={"b/2": "hold"}))
+        running.clients["b"].wait_for("b holds in round 2")
+        for event in admin.watch(job_id):
+            # By now one update of the round is acknowledged, and b still works on its own.
+            if getattr(event.what, "round", None) == 2 and type(event.what).__name__ == "ParticipationEnded":
+                break
+        assert running.coordinator is not None
+        running.coordinator.send_signal(number)
+        assert running.coordinator.wait() == (-number if number == signal.SIGKILL else 0)
+        running.start_coordinator()
+        let_go(running, "b")
+        info = finish(admin, job_id)
+    assert info.state is JobState.FINISHED
+    assert digests(info) == undisturbed
+    assert [
+        (part.client, part.outcome) for closed in info.rounds for part in closed.clients if part.phase == "train"
+    ] == [(name, "accepted") for _ in range(3) for name in "abc"]
