@@ -153,13 +153,16 @@ class Workload:
     def _write(self, name: str, header: bytes) -> None:
         block = np.random.default_rng(1).standard_normal(_CHUNK // 4, np.float32).tobytes()
         left = self.schema.data_bytes
-        with (self.directory / name).open("wb") as file:
+        with (self.directory / name).open("wb", buffering=0) as file:
             file.write(header)
             while left > 0:
                 left -= file.write(block[:left])
+            os.fdatasync(file.fileno())  # or the disk is still busy with it while something else is measured
 
     def fold(self) -> None:
-        fold(self.directory / "base", self.updates, self.directory / "out", Mean(), Sgd())
+        out = self.directory / "out"
+        fold(self.directory / "base", self.updates, out, Mean(), Sgd())
+        out.unlink()
 
     def fold_rate(self) -> float:
         """Bytes of updates folded per second."""
