@@ -73,7 +73,11 @@ def fold(
                 layout = _model_layout(fd)
             parts = _Parts(aggregator, optimizer, block)
             with closing(_fold(_Reader(base, fd), layout, ordered, parts, _Writer(out, out_fd))) as blocks:
-                return _hashed(blocks)
+                folded = _hashed(blocks)
+            # The base is history now. Its cached pages take the next version: where a virtual machine must get fresh
+            # memory from its host instead, a fold of 2 x 400 MB takes 0.95 s, not 0.37 s.
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            return folded
     except BaseException:
         out.unlink(missing_ok=True)
         raise
