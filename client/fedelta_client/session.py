@@ -33,7 +33,7 @@ log = logging.getLogger("fedelta.client")
 T = TypeVar("T")
 # In quotes: only the stubs make these classes generic.
 Push: TypeAlias = "grpc.aio.StreamUnaryMultiCallable[pb.PushUpdateRequest | bytes, pb.PushUpdateResponse]"
-Fetch: TypeAlias = "grpc.aio.UnaryStreamMultiCallable[pb.FetchModelRequest, pb.FetchModelResponse | bytes]"
+Fetch: TypeAlias = "grpc.aio.UnaryStreamMultiCallable[pb.FetchModelRequest, pb.FetchModelResponse | memoryview]"
 
 
 class Request(Protocol):
@@ -106,14 +106,15 @@ class Session:
 
     async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Tries until it succeeds: registers again where the session is gone, waits out what passes."""
-        pauses = delays()
+        pauses, lapses = delays(), delays()
         while True:
             try:
                 result = await attempt()
             except errors.UnknownSessionError:
                 log.info("the coordinator does not know this session; registering again")
                 await self.register()
-                await asyncio.sleep(next(pauses))  # one that forgets at once is not to be flooded
+                # One that forgets at once is not to be flooded; how long it was away before does not matter.
+                await asyncio.sleep(next(lapses))
             except PASSING as error:
                 self._note(error)
                 await asyncio.sleep(next(pauses))

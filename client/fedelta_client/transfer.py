@@ -28,7 +28,7 @@ log = logging.getLogger("fedelta.client")
 
 T = TypeVar("T")
 # In quotes: only the stubs make these classes generic.
-FetchCall: TypeAlias = "grpc.aio.UnaryStreamCall[pb.FetchModelRequest, pb.FetchModelResponse | bytes]"
+FetchCall: TypeAlias = "grpc.aio.UnaryStreamCall[pb.FetchModelRequest, pb.FetchModelResponse | memoryview]"
 PushCall: TypeAlias = "grpc.aio.StreamUnaryCall[pb.PushUpdateRequest | bytes, pb.PushUpdateResponse]"
 
 
@@ -87,23 +87,23 @@ class _Download:
         if self._held < self._model.length:
             raise UnavailableError("the stream ended early")
 
-    def _check(self, header: "pb.FetchModelResponse | bytes | None") -> None:
+    def _check(self, header: "pb.FetchModelResponse | memoryview | None") -> None:
         expected = pb.ModelHeader(model=self._model, offset=self._held)
         if not isinstance(header, pb.FetchModelResponse) or header.header != expected:
             raise TransferError("the coordinator sent another model than the assignment names")
 
-    def _store(self, chunk: "pb.FetchModelResponse | bytes") -> None:
-        if not isinstance(chunk, bytes) or self._held + len(chunk) > self._model.length:
+    def _store(self, chunk: "pb.FetchModelResponse | memoryview") -> None:
+        if not isinstance(chunk, memoryview) or self._held + len(chunk) > self._model.length:
             raise TransferError("the coordinator sent more than the model")
         _write(self._fd, chunk, self._held)
         self._hash.update(chunk)
         self._held += len(chunk)
 
 
-async def _read(call: FetchCall) -> "pb.FetchModelResponse | bytes | None":
+async def _read(call: FetchCall) -> "pb.FetchModelResponse | memoryview | None":
     """The next message, None at the end."""
     message = await _within(STALL_SECONDS, call.read())
-    return message if isinstance(message, pb.FetchModelResponse | bytes) else None
+    return message if isinstance(message, pb.FetchModelResponse | memoryview) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +209,7 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _write(fd: int, chunk: bytes, at: int) -> None:
-    view = memoryview(chunk)
+def _write(fd: int, view: memoryview, at: int) -> None:
     while view:
         done = os.pwrite(fd, view, at)
         view, at = view[done:], at + done

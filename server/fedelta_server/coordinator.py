@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypedDict, TypeVar
 
 from fedelta.errors import FedeltaError, StorageError
+from fedelta_server._tasks import wait_out
 from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
 from fedelta_server.engine import Assignment, Engine, Step, effects, events, records
 from fedelta_server.store.files import Files
@@ -46,7 +47,7 @@ class Coordinator:
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._generation = 0
+        self._rebuilding = asyncio.Lock()
 
     def now(self) -> float:
         """Seconds on the clock that events carry."""
@@ -66,17 +67,20 @@ class Coordinator:
 
     async def close(self) -> None:
         """Waits for what was begun, then closes the journal."""
-        if self._timer is not None:
-            self._timer.cancel()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
         self._folds.shutdown()
         self._io.shutdown()
         self.journal.close()
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
-        """Runs blocking work off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._io, function, *args)
+        """Runs blocking work off the event loop. A cancellation of the caller takes effect when the work is done."""
+        work = asyncio.get_running_loop().run_in_executor(self._io, function, *args)
+        if await wait_out(work):
+            raise asyncio.CancelledError
+        return work.result()
 
     async def dispatch(self, event: events.Event) -> Step:
         """Lets the engine decide on an event; returns when what it decided is on disk and under way.
@@ -97,13 +101,23 @@ class Coordinator:
         except FedeltaError:
             return
         if step.records:
-            self._start_task(self._carry_out(step, self._generation))
+            self._start_task(self._carry_out(step, self.engine))
+        else:
+            self._arm_timer()
+
+    async def settled(self) -> None:
+        """Returns when all that was decided so far is on disk: before, nothing of it may be told as a fact.
+
+        Raises `StorageError` where it could not be committed.
+        """
+        await self._settle(Step())
 
     async def next_assignment(self, session: str, wait_seconds: float, running: Sequence[str]) -> Assignment | None:
         """Waits for work for a client. None: there is none yet."""
-        await self.dispatch(events.PollStarted(at=self.now(), session=session))
+        step = self.engine.handle(events.PollStarted(at=self.now(), session=session))
         disconnected = True
         try:
+            await self._settle(step)
             found = await self._await_work(session, wait_seconds, running)
             disconnected = False
         finally:
@@ -131,15 +145,17 @@ class Coordinator:
 
     async def _settle(self, step: Step) -> None:
         """Commits and runs a step to the end, even where the caller is cancelled meanwhile."""
-        await asyncio.shield(self._start_task(self._carry_out(step, self._generation)))
+        await asyncio.shield(self._start_task(self._carry_out(step, self.engine)))
 
-    async def _carry_out(self, step: Step, generation: int) -> None:
+    async def _carry_out(self, step: Step, engine: Engine) -> None:
+        """Commits what an engine decided, then runs the effects."""
+        if engine is not self.engine:
+            raise StorageError("what this rests on could not be written to the journal; try again")
         # A step without records waits as well: it may rest on records that are not committed yet.
         try:
             await asyncio.wrap_future(self.journal.append(step.records))
         except StorageError as error:
-            if generation == self._generation:
-                await self._rebuild(error)
+            await self._rebuild(engine, error)
             raise
         for effect in step.effects:
             self._run(effect)
@@ -149,15 +165,19 @@ class Coordinator:
             await self._tidy()
         self._arm_timer()
 
-    async def _rebuild(self, error: StorageError) -> None:
+    async def _rebuild(self, engine: Engine, error: StorageError) -> None:
         """Throws away an engine that believes what is not on disk. Clients register again."""
-        _log.error("%s; going on from what is committed", error)
-        self._generation += 1
-        self.journal.recover()
-        self.engine = Engine(await self.in_thread(self.journal.committed))
-        step = self.engine.resume(self.now())
-        self._wake(list(self._work))
-        self._start_task(self._carry_out(step, self._generation))
+        async with self._rebuilding:
+            if engine is not self.engine:
+                return
+            _log.error("%s; going on from what is committed", error)
+            rebuilt = Engine(await self.in_thread(self.journal.committed))
+            # Not before: until here the old engine may have decided more, which the journal must not take.
+            self.engine = engine = rebuilt
+            self.journal.recover()
+            step = engine.resume(self.now())
+            self._wake(list(self._work))
+            self._start_task(self._carry_out(step, engine))
 
     def _run(self, effect: effects.Effect) -> None:
         if isinstance(effect, effects.Wake):
@@ -195,15 +215,15 @@ class Coordinator:
             self._timer = asyncio.get_running_loop().call_at(wake_at, self._time_passed)
 
     def _time_passed(self) -> None:
-        self._start_task(self._carry_out(self.engine.handle(events.TimePassed(at=self.now())), self._generation))
+        self._start_task(self._carry_out(self.engine.handle(events.TimePassed(at=self.now())), self.engine))
 
     async def _fold(self, effect: effects.Fold) -> None:
         try:
             loop = asyncio.get_running_loop()
             digest, length = await loop.run_in_executor(self._folds, self._fold_files, effect)
-        except (FedeltaError, OSError) as error:
-            _log.error("%s: round %d could not be aggregated: %s", effect.job, effect.round, error)
-            await self.dispatch(events.FoldFailed(at=self.now(), reason=str(error), **_where(effect)))
+        except Exception as error:  # whatever it is, the job must not wait for this fold for ever
+            _log.error("%s: round %d could not be aggregated", effect.job, effect.round, exc_info=error)
+            await self.dispatch(events.FoldFailed(at=self.now(), reason=str(error) or repr(error), **_where(effect)))
         else:
             await self.dispatch(events.Folded(at=self.now(), digest=digest, length=length, **_where(effect)))
 

@@ -27,7 +27,7 @@ class ModelImports:
         self._coordinator = coordinator
         self._uploads = uploads
 
-    async def receive(self, digest: bytes, length: int, chunks: AsyncIterator[bytes]) -> StoredModel:
+    async def receive(self, digest: bytes, length: int, chunks: AsyncIterator[memoryview]) -> StoredModel:
         """Stores an uploaded model file in canonical form. Raises a `PayloadError` where it is none."""
         key = f"model-{digest.hex()[:16]}"
         async with self._uploads.only(key) as stream:

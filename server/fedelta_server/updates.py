@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from fedelta.errors import BadRequestError, DigestMismatchError, FedeltaError, PayloadError
+from fedelta.errors import BadRequestError, DigestMismatchError, FedeltaError, PayloadError, StorageError
 from fedelta.tensors import UPDATE_METADATA, Schema, update_schema
 from fedelta_server.aggregate import admit_model, admit_update, check_weight, read_schema
 from fedelta_server.coordinator import Coordinator
@@ -38,19 +38,18 @@ class Updates:
         self._coordinator = coordinator
         self._uploads = uploads
 
-    async def push(self, pushed: PushedUpdate, chunks: AsyncIterator[bytes]) -> bool:
+    async def push(self, pushed: PushedUpdate, chunks: AsyncIterator[memoryview]) -> bool:
         """Receives an update. Returns whether it had been accepted before; raises where it does not count.
 
         When this returns the update is durable and recorded.
         """
-        engine = self._coordinator.engine
-        if engine.was_accepted(pushed.session, pushed.assignment, pushed.digest):
+        if await self._was_accepted(pushed.session, pushed.assignment, pushed.digest):
             return True
-        assignment = engine.find(pushed.session, pushed.assignment)
+        assignment = self._coordinator.engine.find(pushed.session, pushed.assignment)
         if assignment.phase is PhaseKind.EVALUATE:
             raise BadRequestError(f"assignment {assignment.id!r} is to evaluate; it takes no update")
         async with self._uploads.only(assignment.id) as stream:
-            if self._coordinator.engine.was_accepted(pushed.session, pushed.assignment, pushed.digest):
+            if await self._was_accepted(pushed.session, pushed.assignment, pushed.digest):
                 return True
             try:
                 await self._check_header(pushed, assignment)
@@ -65,12 +64,19 @@ class Updates:
                 await self._refuse(pushed, assignment, error)
         return False
 
-    def held(self, session: str, assignment_id: str, digest: bytes) -> tuple[int, bool]:
+    async def held(self, session: str, assignment_id: str, digest: bytes) -> tuple[int, bool]:
         """Bytes held of an upload, and whether it was accepted."""
-        if self._coordinator.engine.was_accepted(session, assignment_id, digest):
+        if await self._was_accepted(session, assignment_id, digest):
             return 0, True
         assignment = self._coordinator.engine.find(session, assignment_id)
         return self._coordinator.files.held(assignment.id, digest), False
+
+    async def _was_accepted(self, session: str, assignment_id: str, digest: bytes) -> bool:
+        accepted = self._coordinator.engine.was_accepted(session, assignment_id, digest)
+        if accepted:
+            # The engine knows it before the disk does.
+            await self._coordinator.settled()
+        return accepted
 
     async def _check_header(self, pushed: PushedUpdate, assignment: Assignment) -> None:
         if assignment.phase is PhaseKind.INITIALIZE:
@@ -98,6 +104,9 @@ class Updates:
         kept = await self._coordinator.in_thread(self._coordinator.files.keep_update, path, *where)
         try:
             await self._accept(pushed)
+        except StorageError:
+            # A commit that failed may still turn up on disk after a restart, and would then name this file.
+            raise
         except FedeltaError:
             kept.unlink(missing_ok=True)
             raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedelta.errors import BusyError, DigestMismatchError, StalledError, SupersededError
+from fedelta_server._tasks import wait_out
 from fedelta_server.coordinator import Coordinator
 
 MAX_CONCURRENT = 32
@@ -63,7 +64,7 @@ class Uploads:
             stream.ended.set()
 
     async def receive(
-        self, stream: _Stream, announced: Announced, chunks: AsyncIterator[bytes], moved: Callable[[int], None]
+        self, stream: _Stream, announced: Announced, chunks: AsyncIterator[memoryview], moved: Callable[[int], None]
     ) -> Path:
         """Spools an upload; returns the complete file, not yet checked. `moved` hears of the bytes that came.
 
@@ -97,17 +98,25 @@ class Uploads:
         finally:
             self._turns.release()
 
-    async def _spool(self, announced: Announced, chunks: AsyncIterator[bytes], moved: Callable[[int], None]) -> Path:
+    async def _spool(
+        self, announced: Announced, chunks: AsyncIterator[memoryview], moved: Callable[[int], None]
+    ) -> Path:
         in_thread = self._coordinator.in_thread
-        upload = await in_thread(
-            self._coordinator.files.open_upload,
-            announced.key,
-            announced.digest,
-            announced.length,
-            announced.offset,
+        opening = asyncio.ensure_future(
+            in_thread(
+                self._coordinator.files.open_upload,
+                announced.key,
+                announced.digest,
+                announced.length,
+                announced.offset,
+            )
         )
+        cancelled = await wait_out(opening)
+        upload = opening.result()
         writing: asyncio.Future[None] | None = None
         try:
+            if cancelled:
+                raise asyncio.CancelledError
             # One chunk is written while the next one is received: memory stays at two chunks an upload.
             while (chunk := await _next_chunk(chunks)) is not None:
                 if writing is not None:
@@ -121,11 +130,11 @@ class Uploads:
             return upload.path
         finally:
             if writing is not None:
-                await asyncio.wait([writing])
+                await wait_out(writing)
             await in_thread(upload.close)
 
 
-async def _next_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:
+async def _next_chunk(chunks: AsyncIterator[memoryview]) -> memoryview | None:
     try:
         async with asyncio.timeout(STALL_SECONDS):
             return await anext(chunks, None)

@@ -91,4 +91,4 @@ def test_anything_is_read_as_the_generated_class_reads_it(
             parse(raw)
         return
     found = parse(raw)
-    assert (found if isinstance(found, bytes) else found.data) == wanted.data
+    assert (found if isinstance(found, memoryview) else found.data) == wanted.data

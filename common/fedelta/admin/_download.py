@@ -30,9 +30,9 @@ class Download:
         version = self._version if self.header is None else self.header.version
         return pb.DownloadModelRequest(job_id=self._job_id, version=version, offset=self._held)
 
-    def take(self, part: bytes | pb.DownloadModelResponse) -> None:
+    def take(self, part: memoryview | pb.DownloadModelResponse) -> None:
         """The next message of a stream. Raises `DigestMismatchError` if it does not go on where the last one ended."""
-        if isinstance(part, bytes):
+        if isinstance(part, memoryview):
             self._file.write(part)
             self._digest.update(part)
             self._held += len(part)

@@ -1,10 +1,11 @@
 """Serializers for the bulk streams.
 
 protobuf's Python runtime copies a `bytes` field twice on each side. The four bulk messages have their payload
-in field 2, so here a data message is made by one concatenation and taken apart by one slice, byte-compatible
+in field 2, so here a data message is made by one concatenation and taken apart by a view, byte-compatible
 with the generated class; everything else goes to the generated class.
 
-In Python a message of a bulk stream is therefore either `bytes` (data) or the generated message (header).
+In Python a message of a bulk stream is therefore either data (sent as `bytes`, received as a `memoryview`) or the
+generated message (header).
 """
 
 from collections.abc import Callable
@@ -44,12 +45,12 @@ def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
     return -1, at
 
 
-def _data_slice(raw: bytes) -> bytes | None:
+def _data_view(raw: bytes) -> memoryview | None:
     """The payload, where the message is exactly one data field in its ordinary encoding."""
     if not raw or raw[0] != _DATA_TAG:
         return None
     length, start = _read_varint(raw, 1)
-    return raw[start:] if length == len(raw) - start else None
+    return memoryview(raw)[start:] if length == len(raw) - start else None
 
 
 def serialize(message: "bytes | _Message") -> bytes:
@@ -59,17 +60,17 @@ def serialize(message: "bytes | _Message") -> bytes:
     return message.SerializeToString()
 
 
-def deserializer(parse: Callable[[bytes], M]) -> Callable[[bytes], "bytes | M"]:
-    """A deserializer that returns data as `bytes` and leaves the rest to `parse`."""
+def deserializer(parse: Callable[[bytes], M]) -> Callable[[bytes], "memoryview | M"]:
+    """A deserializer that returns data as a view and leaves the rest to `parse`."""
 
-    def deserialize(raw: bytes) -> "bytes | M":
-        data = _data_slice(raw)
+    def deserialize(raw: bytes) -> "memoryview | M":
+        data = _data_view(raw)
         if data is not None:
             return data
         message = parse(raw)
         # Another implementation may encode data in a legal but unusual way (unknown fields, long varints).
         part = getattr(message, "data", b"")
-        return part if isinstance(part, bytes) and part else message
+        return memoryview(part) if isinstance(part, bytes) and part else message
 
     return deserialize
 

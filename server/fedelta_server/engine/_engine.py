@@ -16,6 +16,7 @@ from fedelta_server.engine import effects, events, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._state import (
+    MAX_METRIC,
     PICKUP_SECONDS,
     Assignment,
     Client,
@@ -277,9 +278,13 @@ class Engine:
             self._timers.set(assignment.id, until)
 
     def _accept(self, assignment: Assignment, event: events.ResultEvent, digest: bytes = b"", length: int = 0) -> None:
-        bad = next((name for name, value in event.metrics.items() if not math.isfinite(value)), None)
+        bad = next((name for name, value in event.metrics.items() if not abs(value) <= MAX_METRIC), None)
         if bad is not None:
-            raise BadRequestError(f"metric {bad!r} of client {assignment.client!r} is not a finite number")
+            raise BadRequestError(
+                f"metric {bad!r} of client {assignment.client!r} is {event.metrics[bad]}, not a finite number in reason"
+            )
+        if not 0 <= event.seconds < math.inf:
+            raise BadRequestError(f"client {assignment.client!r} says that its work took {event.seconds} s")
         part = records.Participation(
             client=assignment.client,
             phase=assignment.phase,

@@ -18,6 +18,9 @@ LIVENESS_SECONDS = 15.0
 PICKUP_SECONDS = 15.0
 """An assignment that is not fetched for this long is given up."""
 
+MAX_METRIC = 1e280
+"""Up to this a metric times any number of examples, added up over any cohort, stays finite."""
+
 
 @dataclass(frozen=True)
 class ModelRef:

@@ -4,10 +4,10 @@ import time
 from collections.abc import AsyncIterator
 
 from fedelta.config import parse_job
-from fedelta.errors import BadRequestError, NotFoundError
+from fedelta.errors import BadRequestError, NotFoundError, UnavailableError
 from fedelta.v1 import admin_pb2 as pb
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import ModelRef, events, records
+from fedelta_server.engine import ModelRef, events
 from fedelta_server.models import ModelImports
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
 from fedelta_server.rpc._convert import client_message, event_message, job_message, round_message
@@ -50,19 +50,20 @@ class AdminService:
 
     @guarded_stream
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
-        self._coordinator.engine.book.job(request.job_id)
         after, ended = request.after_sequence, False
-        while not ended and not self._coordinator.draining:
+        while not ended:
+            if self._coordinator.draining:
+                raise UnavailableError("the coordinator is shutting down")
             news = self._coordinator.news()
+            # Read in this order: once the job has ended and all is settled, what is read is all there will be.
+            ended = self._coordinator.engine.book.job(request.job_id).state.ended
+            await self._coordinator.settled()
             entries = await self._coordinator.in_thread(self._coordinator.journal.entries, request.job_id, after)
             for entry in entries:
                 yield pb.WatchJobResponse(event=event_message(entry))
                 after = entry.sequence
-                ended = isinstance(entry.record, records.JobStateChanged) and entry.record.state.ended
-            if not entries:
-                ended = self._coordinator.engine.book.job(request.job_id).state.ended
-                if not ended:
-                    await news.wait()
+            if not entries and not ended:
+                await news.wait()
 
     @guarded
     async def StopJob(self, request: pb.StopJobRequest, context: Context) -> pb.StopJobResponse:
@@ -100,7 +101,7 @@ class AdminService:
 
     @guarded
     async def UploadModel(
-        self, requests: "AsyncIterator[bytes | pb.UploadModelRequest]", context: Context
+        self, requests: "AsyncIterator[memoryview | pb.UploadModelRequest]", context: Context
     ) -> pb.UploadModelResponse:
         header = (await take_header(requests)).header
         digest = check_digest(header.digest)

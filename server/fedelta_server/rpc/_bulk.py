@@ -8,18 +8,18 @@ from fedelta.errors import BadRequestError
 M = TypeVar("M")
 
 
-async def take_header(requests: "AsyncIterator[bytes | M]") -> M:
+async def take_header(requests: "AsyncIterator[memoryview | M]") -> M:
     """The first message of an upload. Raises `BadRequestError` where it is not a header."""
     first = await anext(requests, None)
-    if first is None or isinstance(first, bytes):
+    if first is None or isinstance(first, memoryview):
         raise BadRequestError("the first message of an upload must be its header")
     return first
 
 
-async def take_data(requests: "AsyncIterator[bytes | M]") -> AsyncIterator[bytes]:
+async def take_data(requests: "AsyncIterator[memoryview | M]") -> AsyncIterator[memoryview]:
     """The messages after the header."""
     async for message in requests:
-        if not isinstance(message, bytes):
+        if not isinstance(message, memoryview):
             raise BadRequestError("after the header an upload consists of data")
         yield message
 

@@ -104,7 +104,7 @@ class CoordinatorService:
 
     @guarded
     async def PushUpdate(
-        self, requests: "AsyncIterator[bytes | pb.PushUpdateRequest]", context: Context
+        self, requests: "AsyncIterator[memoryview | pb.PushUpdateRequest]", context: Context
     ) -> pb.PushUpdateResponse:
         header = (await take_header(requests)).header
         pushed = PushedUpdate(
@@ -123,7 +123,7 @@ class CoordinatorService:
     @guarded
     async def GetUploadStatus(self, request: pb.GetUploadStatusRequest, context: Context) -> pb.GetUploadStatusResponse:
         digest = check_digest(request.digest)
-        held, accepted = self._updates.held(request.session_id, request.assignment_id, digest)
+        held, accepted = await self._updates.held(request.session_id, request.assignment_id, digest)
         return pb.GetUploadStatusResponse(bytes_held=held, accepted=accepted)
 
     @guarded

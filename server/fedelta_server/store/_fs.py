@@ -9,7 +9,7 @@ from fedelta_server.store.io import opened, storage_errors, write_fully
 class FileSystem:
     """The machine's file system. Every method raises `StorageError`, which names the path and the reason."""
 
-    def write(self, fd: int, path: Path, data: bytes, offset: int) -> None:
+    def write(self, fd: int, path: Path, data: memoryview | bytes, offset: int) -> None:
         """Writes all of `data` at `offset` of the open file. Not durable before `sync`."""
         with storage_errors(path):
             write_fully(fd, data, offset)

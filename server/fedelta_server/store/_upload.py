@@ -73,7 +73,7 @@ class Upload:
             self.close()
             raise
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: memoryview | bytes) -> None:
         """Appends a chunk. Raises `BadRequestError` past the announced length, `StorageError` where the disk fails."""
         if self.held + len(chunk) > self._length:
             raise BadRequestError(f"the upload is longer than the {self._length} bytes it announced")

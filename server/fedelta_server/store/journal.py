@@ -172,7 +172,7 @@ class Journal:
             if batch:
                 with self._db.begin() as connection:
                     connection.execute(sa.insert(_journal), [_row(record, now) for record in batch])
-        except sa.exc.SQLAlchemyError as error:
+        except Exception as error:  # whatever it is, those who wait must hear of it
             return StorageError(f"the journal could not be written: {error.__cause__ or error}")
         return None
 
