@@ -59,6 +59,12 @@ class Scripted(Learner):
             task.report(0.5, loss=1.5, nothing=float("nan"))
             time.sleep(0.01)
 
+    def do_sleep(self, _task: Task) -> None:
+        """Neither reads nor writes, so it notices nothing."""
+        print("asleep")
+        while True:
+            signal.pause()
+
     def do_fork_and_hang(self, task: Task) -> None:
         """A worker that inherits everything, as a DataLoader's does."""
         if os.fork() == 0:

@@ -201,8 +201,8 @@ def test_the_second_signal_hands_the_assignment_back(tmp_path: Path, second: sig
 def test_the_trainer_does_not_outlive_a_killed_client(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeCoordinator() as fake, started(fake.address, tmp_path) as client:
-            train(fake, do="hang")
-            await fake.next("RenewAssignment")
+            train(fake, do="sleep")
+            await client.says("asleep")
             trainer = client.trainer()
             os.kill(client.process.pid, signal.SIGKILL)
             assert psutil.wait_procs([trainer], timeout=PATIENCE_SECONDS)[1] == []
