@@ -22,6 +22,8 @@ from fedelta_client.transfer import Update, fetch_model, push_update
 RENEWALS_PER_LEASE = 3
 LEAST_LEASE_SECONDS = 0.3
 """A shorter lease is renewed as if it were this long."""
+DEADLINE_SECONDS = 0.1
+"""So long after the deadline the coordinator is asked whether the result is still wanted."""
 
 GONE = (AssignmentEndedError, ForeignAssignmentError, NotFoundError)
 """The coordinator no longer wants it, or not from here."""
@@ -60,10 +62,13 @@ class Worker:
 
     async def _keep_lease(self, assignment: pb.Assignment, progress: pb.Progress) -> str:
         """Renews the lease for as long as the coordinator wants the result. Returns why it does not."""
-        lease = assignment.lease
+        lease, clock = assignment.lease, asyncio.get_running_loop().time
+        due = clock() + assignment.time_left.ToTimedelta().total_seconds() + DEADLINE_SECONDS
         while True:
-            seconds = max(lease.ToTimedelta().total_seconds(), LEAST_LEASE_SECONDS)
-            await asyncio.sleep(jittered(seconds / RENEWALS_PER_LEASE))
+            seconds = jittered(max(lease.ToTimedelta().total_seconds(), LEAST_LEASE_SECONDS) / RENEWALS_PER_LEASE)
+            left = due - clock()
+            # A learner that hangs is to be free for the next round when this one is over, not a third of a lease later.
+            await asyncio.sleep(min(seconds, left) if left > 0 else seconds)
             request = pb.RenewAssignmentRequest(assignment_id=assignment.id, progress=progress)
             try:
                 answer = await self._session.call(self._session.stub.RenewAssignment, request)

@@ -35,7 +35,8 @@ class Steps(Learner):
 
     def evaluate(self, model: Model, task: Task) -> EvalResult:
         site = task.config["sites"][task.client]
-        return EvalResult(examples=site["examples"] + 1, metrics={"distance": float(site["target"] + task.round)})
+        distance = site["target"] * task.round - float(model["bias"].mean(dtype=np.float64))
+        return EvalResult(examples=site["examples"] + 1, metrics={"distance": distance})
 
     def hold(self, _model: Model, task: Task) -> None:
         """Works until the file "go" is in the site's data."""

@@ -120,15 +120,16 @@ class Federation:
         self.server = ""
         """HOST:PORT of the coordinator."""
         self.clients: dict[str, Process] = {}
+        """By name; of several processes under one name the newest."""
         self.coordinator: Process | None = None
+        self._started: list[Process] = []
         self._environment = environment or {}
 
     def start_coordinator(self, *options: str, port: int = 0) -> Process:
         """Starts the coordinator, or starts it again with its old state and port, and waits until it serves."""
         port = port or int(self.server.rpartition(":")[2] or 0)
         arguments = ["server", "--state", str(self.folder / "coordinator"), "--port", str(port), *options]
-        process = Process("coordinator", arguments, self.folder / "coordinator.log", self._environment)
-        self.coordinator = process
+        self.coordinator = process = self._start("coordinator", arguments)
         self.server = process.wait_for("coordinator ready on ").rpartition(" ")[2]
         return process
 
@@ -137,15 +138,20 @@ class Federation:
         arguments = ["client", "--server", self.server, "--learner", learner, "--name", name]
         arguments += ["--spool", str(self.folder / "spools" / name), *options]
         arguments += ["--data", str(data)] if data is not None else []
+        self.clients[name] = process = self._start(name, arguments)
+        return process
+
+    def _start(self, name: str, arguments: Sequence[str]) -> Process:
         process = Process(name, arguments, self.folder / f"{name}.log", self._environment)
-        self.clients[name] = process
+        self._started.append(process)
         return process
 
     def stop(self) -> None:
         """Stops all clients side by side, then the coordinator."""
-        for client in self.clients.values():
+        clients = [process for process in self._started if process is not self.coordinator]
+        for client in clients:
             client.send_signal(signal.SIGTERM)
-        for client in self.clients.values():
+        for client in clients:
             client.stop()
         if self.coordinator is not None:
             self.coordinator.stop()
