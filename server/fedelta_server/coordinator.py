@@ -170,7 +170,7 @@ class Coordinator:
         async with self._rebuilding:
             if engine is not self.engine:
                 return
-            _log.error("%s; going on from what is committed", error)
+            _log.error("%s; going on from what is committed", error.message)
             rebuilt = Engine(await self.in_thread(self.journal.committed))
             # Not before: until here the old engine may have decided more, which the journal must not take.
             self.engine = engine = rebuilt

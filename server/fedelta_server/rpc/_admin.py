@@ -39,11 +39,15 @@ class AdminService:
 
     @guarded
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        return pb.ListJobsResponse(jobs=[self._job(job_id) for job_id in self._coordinator.engine.book.jobs])
+        jobs = [self._job(job_id) for job_id in self._coordinator.engine.book.jobs]
+        await self._coordinator.settled()
+        return pb.ListJobsResponse(jobs=jobs)
 
     @guarded
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         message = self._job(request.job_id)
+        # The engine knows of a round's end before the journal holds the round.
+        await self._coordinator.settled()
         rounds = await self._coordinator.in_thread(self._coordinator.journal.rounds, request.job_id)
         message.rounds.extend(round_message(closed) for closed in rounds)
         return pb.GetJobResponse(job=message)

@@ -186,17 +186,28 @@ def _connect(url: str) -> sa.Engine:
     db = sa.create_engine(url)
     if db.dialect.name == "sqlite":
         sa.event.listen(db, "connect", _set_pragmas)
+    try:
+        _check_schema(db)
+    except StorageError:
+        db.dispose()
+        raise
+    except sa.exc.SQLAlchemyError as error:
+        db.dispose()
+        raise StorageError(f"the journal {db.url.database} cannot be opened: {error.__cause__ or error}") from None
+    return db
+
+
+def _check_schema(db: sa.Engine) -> None:
+    """Makes the tables, if they are not there. Raises `StorageError` where they are another version's."""
     _tables.create_all(db)
     with db.begin() as connection:
         found = connection.execute(sa.select(_meta.c.schema_version)).scalar()
         if found is None:
             connection.execute(sa.insert(_meta), {"schema_version": SCHEMA_VERSION})
         elif found != SCHEMA_VERSION:
-            db.dispose()
             raise StorageError(
                 f"the state was written by another version of fedelta (schema {found}, this one needs {SCHEMA_VERSION})"
             )
-    return db
 
 
 def _set_pragmas(connection: Any, _: Any) -> None:

@@ -1,0 +1,200 @@
+"""The journal: what is told to be committed is on disk, in order, and enough to go on."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedelta.errors import StorageError
+from fedelta_server.engine import Engine, records
+from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+from fedelta_server.store.journal import Journal
+
+TOML = '[job]\nname = "digits"\nseed = 7\n[model]\ninit = "m.safetensors"\n[rounds]\nmax = 100\nclients = 1\n'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    with closing(_open(path)) as opened:
+        yield opened
+
+
+def _open(path: Path) -> Journal:
+    return Journal(f"sqlite:///{path}")
+
+
+def _submitted(job: str) -> records.Record:
+    return records.JobSubmitted(job=job, toml=TOML, submitted_unix=1.5, digest=bytes(32), length=10)
+
+
+def _state(job: str, reason: str, state: JobState = JobState.RUNNING) -> records.Record:
+    return records.JobStateChanged(job=job, state=state, reason=reason)
+
+
+def _round(job: str, number: int) -> list[records.Record]:
+    """The records of a round of one client."""
+    part = records.Participation(client="a", phase=PhaseKind.TRAIN, outcome=Outcome.ACCEPTED, examples=3)
+    return [
+        records.PhaseOpened(job=job, round=number, attempt=1, phase=PhaseKind.TRAIN, clients=["a"]),
+        records.ParticipationEnded(job=job, round=number, attempt=1, participation=part, digest=b"u" * 32, length=5),
+        records.VersionMade(job=job, version=number, digest=bytes([number]) * 32, length=10),
+        records.RoundClosed(
+            job=job,
+            number=number,
+            attempts=1,
+            seconds=0.5,
+            bytes_up=5,
+            bytes_down=10,
+            clients=[part],
+            metrics={"accuracy": number / 100},
+            train_metrics={},
+            digest=bytes([number]) * 32,
+        ),
+    ]
+
+
+def _gate(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[int]]:
+    """Holds the writer until the event is set; the list gets the size of every transaction."""
+    go, sizes, insert = threading.Event(), [], journal._insert
+
+    def held(batch: list[records.Record]) -> StorageError | None:
+        assert go.wait(10)
+        sizes.append(len(batch))
+        return insert(batch)
+
+    monkeypatch.setattr(journal, "_insert", held)
+    return go, sizes
+
+
+def _fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until `monkeypatch.undo` no record can be written."""
+
+    def fail(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("fedelta_server.store.journal._row", fail)
+
+
+def test_what_is_appended_is_there_after_a_restart(path: Path) -> None:
+    written = [_submitted("digits-1"), _state("digits-1", "ünïcode"), *_round("digits-1", 1)]
+    with closing(_open(path)) as journal:
+        journal.append(written).result(10)
+    with closing(_open(path)) as journal:
+        entries = journal.entries("digits-1")
+        assert [entry.record for entry in entries] == written
+        assert [entry.sequence for entry in entries] == sorted({entry.sequence for entry in entries})
+        assert all(entry.unix_time > 1_700_000_000 for entry in entries)
+
+
+def test_committed_means_synced(journal: Journal) -> None:
+    with journal._db.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
+def test_what_gathers_is_committed_together_and_in_order(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, sizes = _gate(journal, monkeypatch)
+    done = [journal.append([_state("j", str(number))]) for number in range(100)]
+    ended: list[Future[None]] = []
+    for future in done:
+        future.add_done_callback(ended.append)
+    assert not any(future.done() for future in done)
+    go.set()
+    for future in done:
+        future.result(10)
+    journal.append([]).result(10)
+    assert ended == done
+    assert sum(sizes) == 100
+    assert len(sizes) <= 4
+    assert [entry.record for entry in journal.entries("j")] == [_state("j", str(number)) for number in range(100)]
+
+
+def test_an_empty_append_is_done_after_those_before_it(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, _ = _gate(journal, monkeypatch)
+    first, empty = journal.append([_state("j", "first")]), journal.append([])
+    assert not empty.done()
+    go.set()
+    empty.result(10)
+    assert first.done()
+    assert len(journal.entries("j")) == 1
+
+
+def test_after_a_failure_nothing_is_committed_until_recovery(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.append([_state("j", "before")]).result(10)
+    _fill_disk(monkeypatch)
+    _assert_failed(journal.append([_state("j", "failed")]))
+    monkeypatch.undo()
+    _assert_failed(journal.append([_state("j", "rests on what failed")]))
+    _assert_failed(journal.append([]))
+    journal.recover()
+    journal.append([_state("j", "after")]).result(10)
+    assert [entry.record for entry in journal.entries("j")] == [_state("j", "before"), _state("j", "after")]
+
+
+def _assert_failed(done: "Future[None]") -> None:
+    with pytest.raises(StorageError, match="disk is full"):
+        done.result(10)
+
+
+def test_entries_after_a_sequence_number(journal: Journal) -> None:
+    journal.append([_submitted("digits-1"), _submitted("other-1"), *_round("digits-1", 1)]).result(10)
+    entries = journal.entries("digits-1")
+    assert journal.entries("digits-1", after=entries[1].sequence) == entries[2:]
+    assert journal.entries("digits-1", after=entries[-1].sequence) == []
+    assert journal.entries("nothing-1") == []
+
+
+def test_rounds_and_versions_of_a_job(journal: Journal) -> None:
+    journal.append([_submitted("digits-1"), *_round("digits-1", 1), *_round("digits-1", 2)]).result(10)
+    journal.append([_submitted("other-1"), *_round("other-1", 1)]).result(10)
+    assert [closed.number for closed in journal.rounds("digits-1")] == [1, 2]
+    assert [made.version for made in journal.versions("digits-1")] == [1, 2]
+    assert [closed.job for closed in journal.rounds("other-1")] == ["other-1"]
+
+
+def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(journal: Journal) -> None:
+    finished = [record for number in range(1, 41) for record in _round("digits-1", number)]
+    opened = records.PhaseOpened(job="digits-1", round=41, attempt=1, phase=PhaseKind.TRAIN, clients=["a", "b"])
+    journal.append([_submitted("digits-1"), _state("digits-1", ""), *finished]).result(10)
+    journal.append([_submitted("other-1"), *_round("other-1", 1)[:2]]).result(10)
+    journal.append([opened]).result(10)
+
+    committed = journal.committed()
+    kinds = [type(record) for record in committed if record.job == "digits-1"]
+    assert kinds.count(records.RoundClosed) == 1
+    assert kinds.count(records.ParticipationEnded) == 0
+    assert [record for record in committed if isinstance(record, records.PhaseOpened)][-1] == opened
+
+    rebuilt, whole = Engine(committed), Engine([*_all(journal, "digits-1"), *_all(journal, "other-1")])
+    job, same = rebuilt.book.job("digits-1"), whole.book.job("digits-1")
+    assert (job.rounds_done, job.attempts, job.state, job.model) == (40, 1, JobState.RUNNING, same.model)
+    assert [each.id for each in job.open_assignments()] == [each.id for each in same.open_assignments()]
+    assert rebuilt.book.job("other-1").round == whole.book.job("other-1").round
+
+
+def _all(journal: Journal, job: str) -> list[records.Record]:
+    return [entry.record for entry in journal.entries(job)]
+
+
+def test_another_versions_state_is_refused(path: Path) -> None:
+    _open(path).close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE meta SET schema_version = 99")
+    with pytest.raises(StorageError, match="schema 99"):
+        _open(path)
+
+
+def test_a_file_that_is_no_journal_is_refused(path: Path) -> None:
+    path.write_bytes(b"this is not a database at all" * 100)
+    with pytest.raises(StorageError, match=r"journal\.db cannot be opened: .*not a database"):
+        _open(path)
