@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+RESUME_SECONDS = 1.0
+"""After a commit that failed, what was under way is taken up again this much later."""
+
 _IO_THREADS = 4
 
 
@@ -162,7 +165,7 @@ class Coordinator:
         if step.records:
             self._tell_watchers()
         if any(isinstance(record, records.JobStateChanged) for record in step.records):
-            await self._tidy()
+            self._start_task(self._tidy())
         self._arm_timer()
 
     async def _rebuild(self, engine: Engine, error: StorageError) -> None:
@@ -173,11 +176,16 @@ class Coordinator:
             _log.error("%s; going on from what is committed", error.message)
             rebuilt = Engine(await self.in_thread(self.journal.committed))
             # Not before: until here the old engine may have decided more, which the journal must not take.
-            self.engine = engine = rebuilt
+            self.engine = rebuilt
             self.journal.recover()
-            step = engine.resume(self.now())
             self._wake(list(self._work))
-            self._start_task(self._carry_out(step, engine))
+            self._start_task(self._resume(rebuilt))
+
+    async def _resume(self, engine: Engine) -> None:
+        # Not at once: a disk that refused a commit is likely to refuse the next, and what is resumed may be a fold.
+        await asyncio.sleep(RESUME_SECONDS)
+        if engine is self.engine:
+            await self._carry_out(engine.resume(self.now()), engine)
 
     def _run(self, effect: effects.Effect) -> None:
         if isinstance(effect, effects.Wake):

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from fedelta.errors import BusyError, DigestMismatchError, StalledError, SupersededError
 from fedelta_server._tasks import wait_out
 from fedelta_server.coordinator import Coordinator
+
+T = TypeVar("T")
 
 MAX_CONCURRENT = 32
 """Uploads received at a time; others wait for their turn."""
@@ -16,7 +19,8 @@ MAX_CONCURRENT = 32
 STALL_SECONDS = 60.0
 """An upload that brings no bytes for this long is ended; what it brought is kept for its resumption."""
 
-_TURN_SECONDS = 30.0
+TURN_SECONDS = 30.0
+"""How long an upload waits for its turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ class Uploads:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(_TURN_SECONDS):
+            async with asyncio.timeout(TURN_SECONDS):
                 await self._turns.acquire()
         except TimeoutError:
             raise BusyError(f"{MAX_CONCURRENT} uploads are under way; try again") from None
@@ -118,7 +122,7 @@ class Uploads:
             if cancelled:
                 raise asyncio.CancelledError
             # One chunk is written while the next one is received: memory stays at two chunks an upload.
-            while (chunk := await _next_chunk(chunks)) is not None:
+            while (chunk := await next_in_time(chunks)) is not None:
                 if writing is not None:
                     await writing
                 moved(len(chunk))
@@ -134,9 +138,10 @@ class Uploads:
             await in_thread(upload.close)
 
 
-async def _next_chunk(chunks: AsyncIterator[memoryview]) -> memoryview | None:
+async def next_in_time(messages: AsyncIterator[T]) -> T | None:
+    """The next message of an upload; None at its end. Raises `StalledError`."""
     try:
         async with asyncio.timeout(STALL_SECONDS):
-            return await anext(chunks, None)
+            return await anext(messages, None)
     except TimeoutError:
         raise StalledError(f"no bytes came for {STALL_SECONDS:g} s; ask for the upload's status and go on") from None

@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from typing import TypeVar
 
 from fedelta.errors import BadRequestError
+from fedelta_server.uploads import next_in_time
 
 M = TypeVar("M")
 
 
 async def take_header(requests: "AsyncIterator[memoryview | M]") -> M:
-    """The first message of an upload. Raises `BadRequestError` where it is not a header."""
-    first = await anext(requests, None)
+    """The first message of an upload. Raises `BadRequestError` where it is not a header, or `StalledError`."""
+    first = await next_in_time(requests)
     if first is None or isinstance(first, memoryview):
         raise BadRequestError("the first message of an upload must be its header")
     return first

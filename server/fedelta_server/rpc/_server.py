@@ -27,6 +27,9 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.http2.lookahead_bytes", 4 << 20),
     # Two daemons on one port would each get some of the clients.
     ("grpc.so_reuseport", 0),
+    # A machine that lost its power closes no connection: its polls and transfers would be held for hours.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     # Clients ping every 30 s; by default gRPC takes that for abuse.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]

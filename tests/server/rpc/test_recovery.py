@@ -25,6 +25,11 @@ from tests.server.rpc.harness import (
 UPDATE = update_file(1.0)
 
 
+@pytest.fixture(autouse=True)
+def _resumes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coordinator, "RESUME_SECONDS", 0)
+
+
 def test_a_commit_that_fails_is_not_acknowledged_and_the_job_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from grpc import aio
 from fedelta.errors import (
     AssignmentEndedError,
     BadRequestError,
+    BusyError,
     DigestMismatchError,
     FedeltaError,
     ForeignAssignmentError,
@@ -88,6 +90,21 @@ class Disk(FileSystem):
         if self.full:
             super().write(fd, path, data[:10], offset)
             raise StorageError(f"{path}: {os.strerror(28)}")
+        super().write(fd, path, data, offset)
+
+
+class SlowDisk(FileSystem):
+    """A disk whose first write takes until it is told to end."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.written: list[int] = []
+
+    def write(self, fd: int, path: Path, data: memoryview | bytes, offset: int) -> None:
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self.go_on.wait(10)
+        self.written.append(offset)
         super().write(fd, path, data, offset)
 
 
@@ -287,6 +304,55 @@ def test_a_newer_upload_ends_an_older_one(tmp_path: Path) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_newer_upload_waits_until_the_older_ones_last_write_is_over(tmp_path: Path, broken: bool) -> None:
+    disk = SlowDisk()
+    model, update = model_file(), UPDATE
+
+    async def scenario() -> None:
+        async with running(tmp_path, disk) as system:
+            disk.begun.set()
+            client, assignment, job_id = await training(system)
+            disk.begun.clear()
+            disk.written.clear()
+            older = Upload.begin(client, client.header(assignment, update), update[:HALF])
+            await asyncio.to_thread(disk.begun.wait)
+            if broken:
+                older.call.cancel()
+            newer = asyncio.ensure_future(_result(client.push(assignment, update)))
+            # Answered in the order of arrival: the newer upload has come in.
+            assert len((await client.fetch(assignment))[1]) == len(model)
+            assert not newer.done()
+            assert disk.written == []
+            disk.go_on.set()
+            await newer
+            assert disk.written == [0, 0]
+            await assert_done(system, job_id)
+
+    run(scenario)
+
+
+def test_uploads_wait_for_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MAX_CONCURRENT", 1)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            a, b = await system.joined("a"), await system.joined("b")
+            job_id = await system.submit(job_toml("max = 1\nclients = 2"))
+            first, second = (await a.work()).id, (await b.work()).id
+            under_way = Upload.begin(a, a.header(first, UPDATE), UPDATE[:HALF])
+            await _held(a, first, UPDATE, HALF)
+            monkeypatch.setattr(uploads, "TURN_SECONDS", 0.05)
+            assert isinstance(await failure(b.push(second, UPDATE)), BusyError)
+            monkeypatch.setattr(uploads, "TURN_SECONDS", 30)
+            waiting = asyncio.ensure_future(_result(b.push(second, UPDATE)))
+            await under_way.finish(UPDATE[HALF:])
+            await waiting
+            await assert_done(system, job_id)
+
+    run(scenario)
+
+
 def test_of_many_uploads_of_one_update_one_counts(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path) as system:
@@ -449,6 +515,8 @@ def test_an_upload_that_stalls_is_ended_and_can_go_on(tmp_path: Path, monkeypatc
             monkeypatch.setattr(uploads, "STALL_SECONDS", 0.05)
             stalled = Upload.begin(client, client.header(assignment, UPDATE), UPDATE[:HALF])
             assert isinstance(await failure(stalled.call), StalledError)
+            silent = Upload(client)
+            assert isinstance(await failure(client.push_raw(silent._send())), StalledError)
             monkeypatch.undo()
             assert (await client.held(assignment, UPDATE)).bytes_held == HALF
             await client.push(assignment, UPDATE, offset=HALF)
