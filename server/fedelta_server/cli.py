@@ -27,6 +27,9 @@ def server(state: Path, host: str, port: int, insecure_bind_anywhere: bool, verb
     """
     # Before numpy is imported: the coordinator's dot products are too small to be worth threads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if not verbose:
+        # gRPC's core writes to stderr what is raised and explained here as well.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import asyncio
     import logging
 

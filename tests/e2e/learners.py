@@ -27,8 +27,8 @@ class Steps(Learner):
         if act is not None:
             getattr(self, act)(model, task)
         site = task.config["sites"][task.client]
-        noise = task.config.get("noise", 0.0) * np.random.normal(size=25)
         for name in ("weight", "bias"):
+            noise = task.config["noise"] * np.random.normal(size=model[name].shape)
             step = 0.25 * (site["target"] * task.round - model[name]) + noise
             model[name] += step.astype(np.float32)
         return TrainResult(examples=site["examples"], metrics={"target": site["target"]})

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedelta.admin import AdminClient, JobInfo, Outcome, Participation, Phase
+from fedelta.admin import AdminClient, JobInfo, JobState, Outcome, Participation, Phase, StateChanged
 from fedelta.demo.processes import Federation, Process
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parent)}
@@ -87,9 +87,10 @@ def let_go(running: Federation, name: str) -> None:
 
 
 def finish(admin: AdminClient, job_id: str) -> JobInfo:
-    """Waits for the job's end."""
-    for _ in admin.watch(job_id):
-        pass
+    """Waits until the job has ended or given up."""
+    for event in admin.watch(job_id):
+        if isinstance(event.what, StateChanged) and event.what.state is JobState.PAUSED:
+            break
     return admin.get(job_id)
 
 

@@ -1,8 +1,13 @@
 """`fedelta demo`."""
 
+import shutil
 from pathlib import Path
 
 import click
+
+from fedelta.errors import ConfigError
+
+_MARK = ".fedelta-demo"
 
 
 @click.command()
@@ -36,6 +41,8 @@ def demo(
       fedelta demo
       fedelta demo --clients 10 --alpha 0.1 --rounds 30 --json out.json
     """
+    # Before torch and scikit-learn are imported, which takes seconds.
+    _prepare(out)
     from fedelta.demo.run import Demo, run
 
     run(
@@ -43,3 +50,12 @@ def demo(
             clients=clients, alpha=alpha, rounds=rounds, epochs=epochs, seed=seed, folder=out.resolve(), json=json_path
         )
     )
+
+
+def _prepare(folder: Path) -> None:
+    """Makes the folder, or empties an earlier demo's. Nobody else's is touched."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise ConfigError(f"--out {folder} holds something else; name another directory, or empty it")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / _MARK).touch()

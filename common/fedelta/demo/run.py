@@ -1,7 +1,6 @@
 """The demo: shards, processes, a job, live progress, and what came of it."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,10 +14,9 @@ from fedelta.admin import AdminClient, JobInfo, JobState, RoundClosed, RoundFail
 from fedelta.demo.curve import draw_curve
 from fedelta.demo.processes import Federation, federation
 from fedelta.demo.shards import pooled_accuracy, write_shards
-from fedelta.errors import ConfigError, FedeltaError
+from fedelta.errors import FedeltaError
 
 LEARNER = "fedelta.demo.digits:Digits"
-_MARK = ".fedelta-demo"
 _START_SECONDS = 120.0
 
 
@@ -39,7 +37,7 @@ class Demo:
     epochs: int
     seed: int
     folder: Path
-    """Everything is written below it."""
+    """Everything is written below it. It exists."""
     json: Path | None
     """Where the rounds go as JSON, if anywhere."""
 
@@ -57,7 +55,6 @@ class Demo:
 def run(demo: Demo) -> None:
     """Runs the demo. Raises `FedeltaError` where it does not come to its end."""
     console = Console(highlight=False)
-    _prepare(demo.folder)
     shards = write_shards(demo.folder / "shards", demo.clients, alpha=demo.alpha, seed=demo.seed)
     console.print(f"{demo.clients} clients, {demo.split} split of 1,797 handwritten digits, in {demo.folder}")
     with federation(demo.folder) as running:
@@ -68,15 +65,6 @@ def run(demo: Demo) -> None:
             admin.download_model(job.id, model)
     pooled = pooled_accuracy(demo.folder / "shards" / "pooled", demo.train, seed=demo.seed)
     _report(demo, job, pooled, model, console)
-
-
-def _prepare(folder: Path) -> None:
-    """Makes the folder, or empties an earlier demo's. Nobody else's is touched."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
-        raise ConfigError(f"--out {folder} holds something else; name another directory, or empty it")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / _MARK).touch()
 
 
 def _start(running: Federation, shards: list[Path], console: Console) -> None:
