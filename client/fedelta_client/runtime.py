@@ -155,5 +155,5 @@ class Client:
     def _tell(self, waiting_for: str) -> None:
         """Says what the coordinator waits for, when that changes."""
         if waiting_for and waiting_for != self._waiting_for:
-            log.info("waiting for %s", waiting_for)
+            log.info("idle: %s", waiting_for)
         self._waiting_for = waiting_for

@@ -42,7 +42,10 @@ def demo(
       fedelta demo --clients 10 --alpha 0.1 --rounds 30 --json out.json
     """
     # Before torch and scikit-learn are imported, which takes seconds.
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise ConfigError(f"--json {json_path}: there is no directory {json_path.absolute().parent}")
     _prepare(out)
+    click.echo("loading torch and scikit-learn ...")
     from fedelta.demo.run import Demo, run
 
     run(
@@ -56,6 +59,9 @@ def _prepare(folder: Path) -> None:
     """Makes the folder, or empties an earlier demo's. Nobody else's is touched."""
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise ConfigError(f"--out {folder} holds something else; name another directory, or empty it")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / _MARK).touch()
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / _MARK).touch()
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: {error.strerror}") from None

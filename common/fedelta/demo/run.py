@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from fedelta.admin import AdminClient, JobInfo, JobState, RoundClosed, RoundFailed, RoundInfo, StateChanged
 from fedelta.demo.curve import draw_curve
@@ -54,7 +53,7 @@ class Demo:
 
 def run(demo: Demo) -> None:
     """Runs the demo. Raises `FedeltaError` where it does not come to its end."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     shards = write_shards(demo.folder / "shards", demo.clients, alpha=demo.alpha, seed=demo.seed)
     console.print(f"{demo.clients} clients, {demo.split} split of 1,797 handwritten digits, in {demo.folder}")
     with federation(demo.folder) as running:
@@ -124,16 +123,18 @@ def _report(demo: Demo, job: JobInfo, pooled: float, model: Path, console: Conso
     curve = demo.folder / "learning-curve.png"
     title = f"Digits, {demo.clients} clients, {demo.split}"
     draw_curve(curve, title, accuracies, [closed.metrics.get("loss", float("nan")) for closed in job.rounds], pooled)
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("test accuracy, federated", f"{accuracies[-1]:.4f}")
-    table.add_row("test accuracy, pooled data", f"{pooled:.4f}")
-    table.add_row("learning curve", str(curve))
-    table.add_row("model", str(model))
+    found = {
+        "test accuracy, federated": f"{accuracies[-1]:.4f}",
+        "test accuracy, pooled data": f"{pooled:.4f}",
+        "learning curve": str(curve),
+        "model": str(model),
+    }
     if demo.json is not None:
         demo.json.write_text(json.dumps(_summary(demo, job, pooled), indent=2) + "\n", encoding="utf-8")
-        table.add_row("rounds", str(demo.json))
+        found["rounds"] = str(demo.json)
     console.print()
-    console.print(table, soft_wrap=True)
+    for what, value in found.items():
+        console.print(f"{what:26}  {value}", markup=False)
 
 
 def _summary(demo: Demo, job: JobInfo, pooled: float) -> dict[str, Any]:
