@@ -1,5 +1,6 @@
 """Taking in what clients push: spool, admit, keep, acknowledge."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -99,7 +100,14 @@ class Updates:
             await self._accept(pushed)
             return
         schema = await self._model_schema(assignment)
-        await self._coordinator.in_thread(admit_update, path, schema, pushed.digest, pushed.length)
+        # The disk works while the processor checks.
+        for outcome in await asyncio.gather(
+            self._coordinator.in_thread(admit_update, path, schema, pushed.digest, pushed.length),
+            self._coordinator.in_thread(self._coordinator.files.sync, path),
+            return_exceptions=True,
+        ):
+            if isinstance(outcome, BaseException):
+                raise outcome
         where = (assignment.job, assignment.round, assignment.attempt, assignment.client)
         kept = await self._coordinator.in_thread(self._coordinator.files.keep_update, path, *where)
         try:

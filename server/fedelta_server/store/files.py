@@ -86,6 +86,10 @@ class Files:
         """Removes whatever is held for the key."""
         self._drop_parts(key, keep=None)
 
+    def sync(self, path: Path) -> None:
+        """Makes a file's content durable; what keeps it later finds little left to do."""
+        self._fs.sync(path)
+
     def keep_update(self, upload: Path, job: str, round_: int, attempt: int, client: str) -> Path:
         """Makes an admitted upload durable under its final name and returns that."""
         target = self.update_path(job, round_, attempt, client)
