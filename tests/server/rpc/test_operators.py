@@ -1,5 +1,7 @@
 """AdminService, health and reflection."""
 
+import asyncio
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,40 @@ def test_a_paused_job_opens_no_round_until_it_is_resumed(tmp_path: Path) -> None
                 assert isinstance(await failure(call), WrongStateError)
 
     run(scenario)
+
+
+def test_a_state_is_told_once_it_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            job_id = await system.submit()
+            journal, asked = system.coordinator.journal, asyncio.Event()
+            append, waiting = journal.append, list[tuple[Any, Future[None]]]()
+
+            def hold(batch: Any) -> "Future[None]":
+                waiting.append((batch, Future()))
+                if len(waiting) == 2:
+                    asked.set()
+                return waiting[-1][1]
+
+            monkeypatch.setattr(journal, "append", hold)
+            stop = asyncio.ensure_future(_result(system.operator.StopJob(admin.StopJobRequest(job_id=job_id))))
+            while not waiting:
+                await asyncio.sleep(0)
+            told = asyncio.ensure_future(system.job(job_id))
+            await asked.wait()
+            assert not told.done()
+            monkeypatch.setattr(journal, "append", append)
+            for batch, done in waiting:
+                await asyncio.wrap_future(append(batch))
+                done.set_result(None)
+            await stop
+            assert (await told).state == admin.JOB_STATE_STOPPED
+
+    run(scenario)
+
+
+async def _result(call: Any) -> Any:
+    return await call
 
 
 def test_clients_are_idle_busy_or_gone(tmp_path: Path) -> None:

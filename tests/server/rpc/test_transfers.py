@@ -307,7 +307,6 @@ def test_a_newer_upload_ends_an_older_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_newer_upload_waits_until_the_older_ones_last_write_is_over(tmp_path: Path, broken: bool) -> None:
     disk = SlowDisk()
-    model, update = model_file(), UPDATE
 
     async def scenario() -> None:
         async with running(tmp_path, disk) as system:
@@ -315,14 +314,13 @@ def test_a_newer_upload_waits_until_the_older_ones_last_write_is_over(tmp_path: 
             client, assignment, job_id = await training(system)
             disk.begun.clear()
             disk.written.clear()
-            older = Upload.begin(client, client.header(assignment, update), update[:HALF])
+            older = Upload.begin(client, client.header(assignment, UPDATE), UPDATE[:50], UPDATE[50:HALF])
             await asyncio.to_thread(disk.begun.wait)
             if broken:
                 older.call.cancel()
-            newer = asyncio.ensure_future(_result(client.push(assignment, update)))
-            # Answered in the order of arrival: the newer upload has come in.
-            assert len((await client.fetch(assignment))[1]) == len(model)
-            assert not newer.done()
+            newer = asyncio.ensure_future(_result(client.push(assignment, UPDATE)))
+            # Time enough for it, were it not to wait.
+            assert not (await asyncio.wait([newer], timeout=0.2))[0]
             assert disk.written == []
             disk.go_on.set()
             await newer
