@@ -288,3 +288,34 @@ async def assert_done(system: System, job_id: str, add: float = 1.0) -> None:
     assert (await system.job(job_id)).state == admin.JOB_STATE_FINISHED
     _, model = await system.download(job_id)
     assert model == model_file(WEIGHT + np.float32(add), BIAS + np.float32(add))
+
+
+@dataclass
+class Upload:
+    """An upload whose messages are sent one by one."""
+
+    client: Client
+    messages: "asyncio.Queue[Any]" = field(default_factory=asyncio.Queue)
+    call: Any = None
+
+    @classmethod
+    def begin(cls, client: Client, header: pb.PushUpdateRequest, *chunks: bytes) -> "Upload":
+        upload = cls(client)
+        for message in (header, *chunks):
+            upload.messages.put_nowait(message)
+        upload.call = client.push_raw(upload._send())
+        return upload
+
+    def finish(self, *chunks: bytes) -> Any:
+        for chunk in (*chunks, None):
+            self.messages.put_nowait(chunk)
+        return self.call
+
+    async def _send(self) -> AsyncIterator[Any]:
+        while (message := await self.messages.get()) is not None:
+            yield message
+
+
+async def stream(messages: Iterable[Any]) -> AsyncIterator[Any]:
+    for message in messages:
+        yield message
