@@ -18,7 +18,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: $(STAMP) ## run a whole federation on this machine: a coordinator and four clients (DEMO_ARGS=...)
-	@$(BIN)/fedelta demo $(DEMO_ARGS)
+	@$(BIN)/fedelta demo --alpha 0.5 $(DEMO_ARGS)
 
 test: $(STAMP) ## run the tests (TEST_ARGS=...)
 	@$(BIN)/python -m pytest $(TEST_ARGS)

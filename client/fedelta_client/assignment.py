@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 
 from fedelta.errors import (
     AssignmentEndedError,
@@ -21,7 +22,7 @@ from fedelta_client.transfer import Update, fetch_model, push_update
 
 RENEWALS_PER_LEASE = 3
 LEAST_LEASE_SECONDS = 0.3
-"""A shorter lease is renewed as if it were this long."""
+"""A shorter lease is renewed as if it were this long. Renewals are also what shows that a busy client lives."""
 DEADLINE_SECONDS = 0.1
 """So long after the deadline the coordinator is asked whether the result is still wanted."""
 
@@ -63,9 +64,10 @@ class Worker:
     async def _keep_lease(self, assignment: pb.Assignment, progress: pb.Progress) -> str:
         """Renews the lease for as long as the coordinator wants the result. Returns why it does not."""
         lease, clock = assignment.lease, asyncio.get_running_loop().time
-        due = clock() + assignment.time_left.ToTimedelta().total_seconds() + DEADLINE_SECONDS
+        due = clock() + _deadline_seconds(assignment)
         while True:
-            seconds = jittered(max(lease.ToTimedelta().total_seconds(), LEAST_LEASE_SECONDS) / RENEWALS_PER_LEASE)
+            silence = min(lease.ToTimedelta().total_seconds(), self._session.liveness_seconds)
+            seconds = jittered(max(silence, LEAST_LEASE_SECONDS) / RENEWALS_PER_LEASE)
             left = due - clock()
             # A learner that hangs is to be free for the next round when this one is over, not a third of a lease later.
             await asyncio.sleep(min(seconds, left) if left > 0 else seconds)
@@ -191,3 +193,10 @@ def _note(progress: pb.Progress, said: say.Progress) -> None:
 def _summary(done: say.Trained | say.Evaluated) -> str:
     metrics = ", ".join(f"{name} {value:.3g}" for name, value in sorted(done.metrics.items()))
     return f"on {done.examples} examples in {done.seconds:.1f} s" + (f" ({metrics})" if metrics else "")
+
+
+def _deadline_seconds(assignment: pb.Assignment) -> float:
+    """In how many seconds it is known that the result comes too late."""
+    if not assignment.HasField("time_left"):
+        return math.inf
+    return assignment.time_left.ToTimedelta().total_seconds() + DEADLINE_SECONDS

@@ -2,42 +2,32 @@
 
 import asyncio
 import logging
-import re
 import socket
 from pathlib import Path
 
 import click
 
+from fedelta._names import NAME_RULE, address, is_name
+from fedelta.cli._options import server_options
 from fedelta.errors import FedeltaError
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def _checked_name(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str:
     """The name, or else that of the host."""
     found = name if name is not None else socket.gethostname()
-    if _NAME.fullmatch(found):
+    if is_name(found):
         return found
-    rule = "use 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
-    raise click.BadParameter(f"{found!r} is no client name; {rule}")
-
-
-def _checked_server(_context: click.Context, _parameter: click.Parameter, server: str) -> str:
-    host, _, port = server.rpartition(":")
-    if host and port.isdecimal() and 0 < int(port) < 65536:
-        return server
-    raise click.BadParameter(f"{server!r} is not HOST:PORT, for example localhost:8470")
+    raise click.BadParameter(f"{found!r} is no client name; use {NAME_RULE}")
 
 
 @click.command()
-@click.option("--server", required=True, metavar="HOST:PORT", callback=_checked_server, help="The coordinator.")
+@server_options
 @click.option("--learner", required=True, metavar="MODULE:CLASS", help="The learner; found in this directory, too.")
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Goes to the learner as its `data`.")
 @click.option("--name", callback=_checked_name, help="Unique in the federation.  [default: the host's name]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="For torch.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.  [default: 1]")
 @click.option("--spool", type=click.Path(file_okay=False, path_type=Path), help="Directory for models and updates.")
-@click.option("--insecure", is_flag=True, help="Plaintext; the only mode so far.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 def client(
     server: str,
@@ -47,7 +37,6 @@ def client(
     device: str,
     threads: int | None,
     spool: Path | None,
-    insecure: bool,  # noqa: ARG001  accepted, so that commands keep working when there is another mode
     verbose: bool,
 ) -> None:
     """Trains on this machine's data for a coordinator, until it is stopped.
@@ -61,7 +50,7 @@ def client(
 
     _log_to_stderr(name, verbose)
     trainer = TrainerSettings(learner=learner, data=data, device=device, threads=threads)
-    settings = Settings(server=server, name=name, spool=spool or default_root(name), trainer=trainer)
+    settings = Settings(server=address(server), name=name, spool=spool or default_root(name), trainer=trainer)
     try:
         code = asyncio.run(run(settings))
     except WorkFailedError as error:

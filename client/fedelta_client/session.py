@@ -55,6 +55,8 @@ class Session:
         self.id = secrets.token_hex(16)
         self._learners = tuple(learners)
         self._reachable = True
+        self.liveness_seconds = 15.0
+        """Silent for longer than this, the client counts as gone. The coordinator says so when it registers."""
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.target, options=channel.OPTIONS)
@@ -89,7 +91,9 @@ class Session:
             software_version=fedelta.__version__,
             learners=self._learners,
         )
-        return await self.persist(lambda: self._once(self.stub.Register, request, CALL_SECONDS))
+        answer = await self.persist(lambda: self._once(self.stub.Register, request, CALL_SECONDS))
+        self.liveness_seconds = answer.liveness.ToTimedelta().total_seconds() or self.liveness_seconds
+        return answer
 
     async def call(self, method: Callable[..., Awaitable[T]], request: Request, *, seconds: float = CALL_SECONDS) -> T:
         """Makes a call until it is answered. Raises the `FedeltaError` of an answer that trying again won't change."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypedDict, TypeVar
 
 from fedelta.errors import FedeltaError, StorageError
-from fedelta_server._tasks import wait_out
+from fedelta_server._tasks import Calls, wait_out
 from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
 from fedelta_server.engine import Assignment, Engine, Step, effects, events, records
 from fedelta_server.store.files import Files
@@ -44,6 +44,8 @@ class Coordinator:
         self.files = files
         self.engine = Engine()
         self.draining = False
+        self.calls = Calls()
+        """The calls that are being answered."""
         self._io = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="io")
         self._folds = ThreadPoolExecutor(1, thread_name_prefix="fold")
         self._work: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)

@@ -19,6 +19,7 @@ from fedelta_server.store.files import Files
 from fedelta_server.store.journal import Journal
 
 _DRAIN_SECONDS = 10.0
+_PARTING_SECONDS = 0.2
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -38,18 +39,17 @@ class DaemonConfig:
 async def serve(config: DaemonConfig) -> int:
     """Runs the daemon until SIGINT or SIGTERM; returns its exit code. A second signal ends it at once."""
     with _locked(config.state):
+        signals = _Signals()
         async with _running(config) as (server, coordinator):
-            signals = _Signals()
             await signals.first()
             print("draining; press Ctrl-C again to stop now", flush=True)
             await coordinator.drain()
-            stop = asyncio.ensure_future(server.stop(_DRAIN_SECONDS))
-            again = asyncio.ensure_future(signals.again())
-            await asyncio.wait([stop, again], return_when=asyncio.FIRST_COMPLETED)
-            if not stop.done():
-                await server.stop(0)
-            again.cancel()
-            await stop
+            waits = [asyncio.ensure_future(wait) for wait in (coordinator.calls.idle(), signals.again())]
+            await asyncio.wait(waits, timeout=_DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            # Not the whole grace again: gRPC would spend it on connections that are merely open.
+            await server.stop(_PARTING_SECONDS)
     return 0
 
 

@@ -39,7 +39,7 @@ def test_the_runtime_does_not_import_torch_nor_numpy() -> None:
         ("learners:NoData", [], "no train.csv in None"),
         ("learners:Scripted", ["--data", "nowhere"], "'nowhere' does not exist"),
         ("learners:Scripted", ["--name", "a b"], "'a b' is no client name"),
-        ("learners:Scripted", ["--server", "localhost"], "'localhost' is not HOST:PORT"),
+        ("learners:Scripted", ["--server", "local host"], "'local host' is not an address"),
     ],
 )
 def test_a_wrong_command_line_ends_at_once_with_code_2(

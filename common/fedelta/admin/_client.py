@@ -1,7 +1,6 @@
 """The admin client: typed, synchronous."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -10,6 +9,7 @@ import grpc
 from blake3 import blake3
 
 from fedelta._files import replaced
+from fedelta._names import DEFAULT_PORT, address
 from fedelta.admin import _convert
 from fedelta.admin._download import Download
 from fedelta.admin._transfer import Patience, StallGuard, chunks
@@ -25,18 +25,7 @@ from fedelta.wire.channel import ERROR_KEY, OPTIONS, translate
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-DEFAULT_PORT = 8470
-
 _SERVICE = "/fedelta.v1.AdminService/"
-_ADDRESS = re.compile(r"(?P<host>\[[^\]\s]+\]|[^\s:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
-
-
-def address(server: str) -> str:
-    """HOST:PORT with the default port filled in. Raises `ConfigError` for what is no address."""
-    found = _ADDRESS.fullmatch(server)
-    if found is None:
-        raise ConfigError(f"{server!r} is not an address; say HOST:PORT, for example localhost:{DEFAULT_PORT}")
-    return f"{found['host']}:{found['port'] or DEFAULT_PORT}"
 
 
 class AdminClient:

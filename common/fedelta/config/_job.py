@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from fedelta._names import NAME_PATTERN
 from fedelta.config._bind import bind
 from fedelta.config._duration import Duration
 from fedelta.errors import ConfigError
@@ -16,7 +17,7 @@ FIRST_CLIENT = "first-client"
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
+Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 
 AGGREGATORS = ("mean",)
 SERVER_OPTIMIZERS = ("sgd",)

@@ -19,7 +19,7 @@ from fedelta_server.aggregate._segments import BLOCK_ELEMENTS, Segment, segments
 from fedelta_server.aggregate._sources import Sources
 from fedelta_server.aggregate._values import Block, Stored, first_not_finite, is_narrow, narrow, widen
 from fedelta_server.aggregate.parts import Aggregator, Needs, ServerOptimizer
-from fedelta_server.store.io import opened, read_exactly, storage_errors, write_fully
+from fedelta_server.store.io import EarlySync, opened, read_exactly, storage_errors, write_fully
 
 THREADS = 2
 """Threads that read and add; what they do to a block does not depend on how many they are."""
@@ -76,18 +76,20 @@ def fold(
             with storage_errors(base):
                 layout = _model_layout(fd)
             parts = _Parts(aggregator, optimizer, block)
-            with closing(_fold(_Reader(base, fd), layout, ordered, parts, _Writer(out, out_fd))) as blocks:
-                return _hashed(blocks)
+            blocks = _fold(_Reader(base, fd), layout, ordered, parts, _Writer(out, out_fd))
+            with closing(blocks), EarlySync(out_fd) as early:
+                return _hashed(blocks, early)
     except BaseException:
         out.unlink(missing_ok=True)
         raise
 
 
-def _hashed(blocks: Iterable[memoryview]) -> Folded:
+def _hashed(blocks: Iterable[memoryview], early: EarlySync) -> Folded:
     hasher, length = blake3(), 0
     for block in blocks:
         hasher.update(block)
         length += len(block)
+        early.wrote(length)
     return Folded(hasher.digest(), length)
 
 

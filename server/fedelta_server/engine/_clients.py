@@ -47,6 +47,11 @@ class Clients:
             raise UnknownSessionError("the session is not open; register again")
         return client
 
+    def lose(self, name: str) -> None:
+        """Takes a client for dead until it is heard again: its name is free, and it gets no work."""
+        if name in self._by_name and not self._by_name[name].polls:
+            self._by_name[name].disconnected = True
+
     def of_name(self, name: str) -> Client:
         """The client that registered under a name last. Raises `UnknownSessionError`."""
         if name not in self._by_name:

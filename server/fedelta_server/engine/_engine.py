@@ -335,6 +335,7 @@ class Engine:
 
     def _lose(self, assignment: Assignment, now: float) -> None:
         reason = "the client fell silent" if assignment.taken else "the client did not fetch it"
+        self.clients.lose(assignment.client)
         self._end(assignment, Outcome.LOST, reason, now)
 
     def _reach_deadline(self, job: Job, now: float) -> None:

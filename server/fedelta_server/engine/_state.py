@@ -42,7 +42,7 @@ class Client:
     last_heard: float
     polls: int = 0
     disconnected: bool = False
-    """Its connection broke while it waited for work: it is probably dead."""
+    """Its connection broke while it waited for work, or it let a lease run out: it is probably dead."""
     left: bool = False
 
     def live(self, now: float) -> bool:

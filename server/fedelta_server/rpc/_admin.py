@@ -20,6 +20,7 @@ class AdminService:
 
     def __init__(self, coordinator: Coordinator, models: ModelImports) -> None:
         self._coordinator = coordinator
+        self.calls = coordinator.calls
         self._models = models
 
     @guarded

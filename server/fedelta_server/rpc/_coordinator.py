@@ -1,12 +1,12 @@
 """CoordinatorService: what clients call."""
 
 import json
-import re
 from collections.abc import AsyncIterator
 
 from google.protobuf.duration_pb2 import Duration
 
 import fedelta
+from fedelta._names import NAME_RULE, is_name
 from fedelta.errors import AssignmentEndedError, BadRequestError, ProtocolMismatchError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.wire.channel import PROTOCOL_MAX, PROTOCOL_MIN
@@ -21,7 +21,6 @@ from fedelta_server.updates import PushedUpdate, Updates
 MAX_WAIT_SECONDS = 60.0
 _RETRY_AFTER_DRAIN_SECONDS = 1.0
 _MAX_MESSAGE_CHARS = 2000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _KINDS = {
     PhaseKind.TRAIN: pb.ASSIGNMENT_KIND_TRAIN,
@@ -35,16 +34,14 @@ class CoordinatorService:
 
     def __init__(self, coordinator: Coordinator, updates: Updates) -> None:
         self._coordinator = coordinator
+        self.calls = coordinator.calls
         self._updates = updates
 
     @guarded
     async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterResponse:
         protocol = _negotiate(request)
-        if not _NAME.fullmatch(request.client_name):
-            raise BadRequestError(
-                f"{request.client_name!r} is not a client name: 1 to 64 of A-Z a-z 0-9 . _ -, "
-                "beginning with a letter or digit"
-            )
+        if not is_name(request.client_name):
+            raise BadRequestError(f"{request.client_name!r} is not a client name: {NAME_RULE}")
         if len(request.session_id) < 16 or not request.learners:
             raise BadRequestError("a session id of 16 characters or more and at least one learner are needed")
         await self._coordinator.dispatch(

@@ -3,19 +3,31 @@
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
 from grpc import aio
 
 from fedelta.errors import FedeltaError
 from fedelta.wire.channel import ERROR_KEY
+from fedelta_server._tasks import Calls
 
 _log = logging.getLogger(__name__)
 
 # gRPC's classes are generic in their stubs only.
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
-S = TypeVar("S")
+
+
+class Servicer(Protocol):
+    """What the handlers of a service belong to."""
+
+    @property
+    def calls(self) -> Calls:
+        """Where calls under way are counted."""
+        ...
+
+
+S = TypeVar("S", bound=Servicer)
 Q = TypeVar("Q")
 R = TypeVar("R")
 
@@ -25,10 +37,11 @@ def guarded(method: Callable[[S, Q, Context], Awaitable[R]]) -> Callable[[S, Q, 
 
     @functools.wraps(method)
     async def call(servicer: S, request: Q, context: Context) -> R:
-        try:
-            return await method(servicer, request, context)
-        except Exception as error:
-            await _abort(context, error)
+        with servicer.calls.one():
+            try:
+                return await method(servicer, request, context)
+            except Exception as error:
+                await _abort(context, error)
 
     return call
 
@@ -40,11 +53,12 @@ def guarded_stream(
 
     @functools.wraps(method)
     async def call(servicer: S, request: Q, context: Context) -> AsyncIterator[R]:
-        try:
-            async for response in method(servicer, request, context):
-                yield response
-        except Exception as error:
-            await _abort(context, error)
+        with servicer.calls.one():
+            try:
+                async for response in method(servicer, request, context):
+                    yield response
+            except Exception as error:
+                await _abort(context, error)
 
     return call
 
