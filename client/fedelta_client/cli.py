@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fedelta._names import NAME_RULE, address, is_name
+from fedelta._names import NAME_RULE, is_name
 from fedelta.cli._options import server_options
 from fedelta.errors import FedeltaError
 
@@ -50,7 +50,7 @@ def client(
 
     _log_to_stderr(name, verbose)
     trainer = TrainerSettings(learner=learner, data=data, device=device, threads=threads)
-    settings = Settings(server=address(server), name=name, spool=spool or default_root(name), trainer=trainer)
+    settings = Settings(server=server, name=name, spool=spool or default_root(name), trainer=trainer)
     try:
         code = asyncio.run(run(settings))
     except WorkFailedError as error:

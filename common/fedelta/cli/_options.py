@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fedelta._names import DEFAULT_PORT, address
+from fedelta.errors import ConfigError
+
 if TYPE_CHECKING:
     from fedelta.admin import AdminClient
 
-DEFAULT_SERVER = "localhost:8470"
+DEFAULT_SERVER = f"localhost:{DEFAULT_PORT}"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,12 +24,20 @@ def insecure_option(command: F) -> F:
     return option(command)
 
 
+def _checked_address(_context: click.Context, _parameter: click.Parameter, server: str) -> str:
+    try:
+        return address(server)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def server_options(command: F) -> F:
     """--server and --insecure, for commands that speak to a coordinator."""
     option = click.option(
         "--server",
         metavar="HOST:PORT",
         envvar="FEDELTA_SERVER",
+        callback=_checked_address,
         default=DEFAULT_SERVER,
         show_default=True,
         show_envvar=True,
