@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from collections.abc import Iterable
 
 from fedelta.errors import (
     AssignmentEndedError,
@@ -61,6 +62,14 @@ class Worker:
         if work.cancelled():
             log.info("%s: stopped: %s", title(assignment), lease.result())
 
+    def unsettled(self) -> list[str]:
+        """The assignments of which the coordinator has yet to say whether their updates were folded."""
+        return self._spool.states.unsettled()
+
+    def settle(self, settlements: Iterable[pb.Settlement]) -> None:
+        """Keeps or drops what the learner made of itself in those assignments."""
+        self._spool.states.settle({each.assignment_id: each.folded for each in settlements})
+
     async def _keep_lease(self, assignment: pb.Assignment, progress: pb.Progress) -> str:
         """Renews the lease for as long as the coordinator wants the result. Returns why it does not."""
         lease, clock = assignment.lease, asyncio.get_running_loop().time
@@ -116,7 +125,9 @@ class Worker:
         assigned, out = _assigned(assignment, self._session.name), str(self._spool.update)
         match assignment.kind:
             case pb.ASSIGNMENT_KIND_TRAIN:
-                return say.Train(assigned=assigned, model=await self._model(assignment), out=out)
+                state, state_out = self._state(assignment), str(self._spool.states.draft)
+                model = await self._model(assignment)
+                return say.Train(assigned=assigned, model=model, out=out, state=state, state_out=state_out)
             case pb.ASSIGNMENT_KIND_EVALUATE:
                 return say.Evaluate(assigned=assigned, model=await self._model(assignment))
             case pb.ASSIGNMENT_KIND_INITIALIZE:
@@ -133,10 +144,21 @@ class Worker:
             models.keep(path, model.digest)
         return str(path)
 
+    def _state(self, assignment: pb.Assignment) -> str | None:
+        """The file with the learner's durable state, if there is one."""
+        states = self._spool.states
+        if assignment.round <= 1:
+            # Nothing was folded yet: what is there is of another job of that id, at a coordinator that is no more.
+            states.forget(assignment.job_id)
+        path = states.promoted(assignment.job_id)
+        return None if path is None else str(path)
+
     async def _deliver(self, assignment: pb.Assignment, answer: say.ANY_MESSAGE) -> None:
         match answer:
             case say.Trained():
                 log.info("%s: trained %s", title(assignment), _summary(answer))
+                if answer.state_saved:
+                    self._spool.states.pend(assignment.job_id, assignment.id)
                 await self._push(assignment, answer.file, answer)
             case say.Initialized():
                 log.info("%s: made the initial model", title(assignment))

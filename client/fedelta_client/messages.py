@@ -49,6 +49,10 @@ class Train(Work, frozen=True, kw_only=True):
 
     model: str
     out: str
+    state: str | None
+    """File of the learner's durable state; None where nothing is kept."""
+    state_out: str
+    """Where its next one goes, if it has any."""
 
 
 class Evaluate(Work, frozen=True, kw_only=True):
@@ -96,6 +100,8 @@ class Trained(Message, frozen=True, kw_only=True):
     """The update is written."""
 
     file: File
+    state_saved: bool
+    """Whether `state_out` is written, too."""
     examples: int
     metrics: dict[str, float]
     seconds: float

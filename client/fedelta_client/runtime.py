@@ -118,7 +118,9 @@ class Client:
 
     async def _poll(self) -> pb.NextAssignmentResponse:
         """Asks for work once. Without work it waits as long as the coordinator said before it returns."""
-        request = pb.NextAssignmentRequest(wait=Duration(seconds=POLL_SECONDS))
+        request = pb.NextAssignmentRequest(
+            wait=Duration(seconds=POLL_SECONDS), unsettled_assignment_ids=self._worker.unsettled()
+        )
         try:
             found = await self._session.call(
                 self._session.stub.NextAssignment, request, seconds=POLL_SECONDS + CALL_SECONDS
@@ -128,6 +130,7 @@ class Client:
         except FedeltaError as error:
             log.error("the coordinator refused to give work: %s", error)
             found = pb.NextAssignmentResponse(retry_after=Duration(seconds=5))
+        self._worker.settle(found.settled)
         self._tell(found.waiting_for)
         if not found.HasField("assignment"):
             await asyncio.sleep(jittered(found.retry_after.ToTimedelta().total_seconds()))

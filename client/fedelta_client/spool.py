@@ -1,17 +1,23 @@
-"""The client's directory: cached models and the update on its way, in files that are overwritten in place.
+"""The client's directory: cached models, the update on its way, and what learners keep from round to round.
 
-Fresh page-cache pages cost as much as a transfer, so no file is deleted or truncated before it is written again.
+Fresh page-cache pages cost as much as a transfer, so models and updates are overwritten in place, neither deleted nor
+truncated first.
 """
 
 import fcntl
 import os
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote, unquote
 
 from fedelta.errors import NameInUseError
 
 MODEL_SLOTS = 2
 """A round evaluates the version that the next one trains from, so two files serve train and evaluate."""
+
+_SUFFIX, _PENDING = ".safetensors", ".pending"
 
 
 def default_root(name: str) -> Path:
@@ -30,9 +36,11 @@ class Spool:
         self.root = root
         self.models = ModelCache([root / f"model-{slot}.safetensors" for slot in range(MODEL_SLOTS)])
         self.update = root / "update.safetensors"
+        self.states = States(root / "states")
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True, exist_ok=True)
+        self.states.root.mkdir(exist_ok=True)
         self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # Given up by the kernel when this process ends, however it ends.
@@ -46,6 +54,59 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._lock)
+
+
+class States:
+    """What learners keep from one assignment of a job to the next: a file for each job, and pending ones.
+
+    A state is pending from before its update is sent until the coordinator says whether that was folded. Nobody
+    else can say it: an update whose acknowledgement was lost may have been accepted. All of it outlives this process.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.draft = root / "draft"
+        """Where the trainer writes a state."""
+
+    def promoted(self, job: str) -> Path | None:
+        """The state that the job's next training begins with."""
+        path = self._path(job)
+        return path if path.exists() else None
+
+    def pend(self, job: str, assignment_id: str) -> None:
+        """The draft belongs to the update for this assignment."""
+        folder = self._folder(job)
+        folder.mkdir(exist_ok=True)
+        self.draft.replace(folder / (quote(assignment_id, safe="") + _SUFFIX))
+
+    def unsettled(self) -> list[str]:
+        """The assignments whose states are pending."""
+        return [assignment_id for assignment_id, _ in self._pending()]
+
+    def settle(self, folded: Mapping[str, bool]) -> None:
+        """Promotes the states whose updates were folded, drops those whose updates were not."""
+        for assignment_id, path in list(self._pending()):
+            if folded.get(assignment_id):
+                path.replace(path.parent.with_suffix(_SUFFIX))
+            elif assignment_id in folded:
+                path.unlink()
+
+    def forget(self, job: str) -> None:
+        """Removes all states of a job."""
+        self._path(job).unlink(missing_ok=True)
+        shutil.rmtree(self._folder(job), ignore_errors=True)
+
+    def _pending(self) -> Iterator[tuple[str, Path]]:
+        for path in sorted(self.root.glob(f"*{_PENDING}/*{_SUFFIX}")):
+            yield unquote(path.name.removesuffix(_SUFFIX)), path
+
+    # Names come from the coordinator; quoted and with an ending they cannot lead elsewhere.
+
+    def _path(self, job: str) -> Path:
+        return self.root / (quote(job, safe="") + _SUFFIX)
+
+    def _folder(self, job: str) -> Path:
+        return self.root / (quote(job, safe="") + _PENDING)
 
 
 class ModelCache:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fedelta.errors import FedeltaError, LearnerError, ModelMismatchError, StorageError
-from fedelta.execution import Workbench, load_learner, offered_name
+from fedelta.execution import StateFiles, Workbench, load_learner, offered_name
 from fedelta.learner import Task
 from fedelta.models import Written
 from fedelta_client import messages as say
@@ -105,9 +105,15 @@ class Trainer:
         return say.Ready(learner=offered_name(type(learner), command.learner), device=self._device)
 
     def _train(self, command: say.Train) -> say.Trained:
-        done = self._bench.train(self._task(command.assigned), Path(command.model), Path(command.out))
-        metrics = dict(done.metrics)
-        return say.Trained(file=_file(done.written), examples=done.examples, metrics=metrics, seconds=done.seconds)
+        state = StateFiles(load=None if command.state is None else Path(command.state), save=Path(command.state_out))
+        done = self._bench.train(self._task(command.assigned), Path(command.model), Path(command.out), state=state)
+        return say.Trained(
+            file=_file(done.written),
+            state_saved=done.state_saved,
+            examples=done.examples,
+            metrics=dict(done.metrics),
+            seconds=done.seconds,
+        )
 
     def _evaluate(self, command: say.Evaluate) -> say.Evaluated:
         done = self._bench.evaluate(self._task(command.assigned), Path(command.model))

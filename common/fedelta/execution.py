@@ -15,12 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from fedelta.errors import LearnerError, WeightError
+from fedelta.errors import LearnerError, PayloadError, WeightError
 from fedelta.learner import EvalResult, Learner, Task, TrainResult
-from fedelta.models import Written, bind_model, is_torch_module
+from fedelta.models import Written, bind_model, is_torch_module, read_arrays, write_arrays
 
 MAX_EXAMPLES = 1 << 53
 """The largest weight: up to here float64 holds every integer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateFiles:
+    """Where a learner's durable state is between two assignments of a job."""
+
+    load: Path | None
+    """The state to begin with. None: there is none."""
+    save: Path
+    """Where the state after training goes, over what is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,8 @@ class TrainOutcome:
     """Finite numbers by name."""
     written: Written
     """The update file."""
+    state_saved: bool
+    """Whether the learner gave a state, which is now in the file `StateFiles.save`."""
     seconds: float
     """How long the learner trained."""
 
@@ -60,17 +72,24 @@ class Workbench:
         self._learner = learner
         self._model = learner.model()
         self._state = bind_model(self._model)
+        self._durable = type(learner).durable_state is not Learner.durable_state
 
-    def train(self, task: Task, model: Path, out: Path) -> TrainOutcome:
-        """Trains from the model file `model`, writes the update file `out`."""
+    def train(self, task: Task, model: Path, out: Path, *, state: StateFiles | None = None) -> TrainOutcome:
+        """Trains from the model file `model`, writes the update file `out`.
+
+        With `state` a learner that has durable state gets it back first; afterwards it is on disk. Without, the
+        learner starts afresh and nothing is kept.
+        """
         self._state.load(model)
+        self._load_durable(state)
         self._begin(task, training=True)
         began = time.perf_counter()
         result = self._learner.train(self._model, task)
         seconds = time.perf_counter() - began
         examples, metrics = _checked(result, TrainResult, "train")
         written = self._state.write_delta(model, out)
-        return TrainOutcome(examples=examples, metrics=metrics, written=written, seconds=seconds)
+        saved = self._save_durable(state)
+        return TrainOutcome(examples=examples, metrics=metrics, written=written, state_saved=saved, seconds=seconds)
 
     def evaluate(self, task: Task, model: Path) -> EvalOutcome:
         """Evaluates the model file `model`."""
@@ -85,6 +104,24 @@ class Workbench:
     def initialize(self, task: Task, out: Path) -> Written:
         """Builds a fresh model from the task's seed and writes it to `out` as a model file."""
         return initialize(self._learner, task, out)
+
+    def _load_durable(self, state: StateFiles | None) -> None:
+        if self._durable:
+            kept = None if state is None else state.load
+            self._learner.load_durable_state({} if kept is None else read_arrays(kept))
+
+    def _save_durable(self, state: StateFiles | None) -> bool:
+        """Whether there was something to save."""
+        if not self._durable or state is None:
+            return False
+        named = self._learner.durable_state()
+        if named is None:
+            return False
+        try:
+            write_arrays(named, state.save)
+        except (LearnerError, PayloadError) as error:
+            raise LearnerError(f"durable_state(): {error}") from None
+        return True
 
     def _begin(self, task: Task, *, training: bool) -> None:
         seed_everything(task.seed)

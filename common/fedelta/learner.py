@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def _ignore(fraction: float, metrics: Mapping[str, float]) -> None:
@@ -87,3 +90,20 @@ class Learner:
     def evaluate(self, model: Any, task: Task) -> EvalResult:
         """Evaluates `model` on the local data."""
         raise NotImplementedError(f"{type(self).__name__} must define evaluate()")
+
+    def durable_state(self) -> Mapping[str, Any] | None:
+        """What `train` shall find again at the job's next assignment: numpy arrays or torch tensors by name.
+
+        Called after each `train`, where it is overridden; momentum and the like go here. The state stays at the
+        site. It counts once the update made with it is in the model: a state whose update was late, refused or
+        dropped is forgotten. None leaves what was kept before as it is.
+        """
+        return None
+
+    def load_durable_state(self, state: "Mapping[str, NDArray[Any]]") -> None:
+        """Takes back what `durable_state` gave when this site's last update of the job was folded.
+
+        Called before each `train`, where `durable_state` is overridden; tensors come back as numpy arrays, which
+        are the learner's own. An empty mapping: nothing is kept, so start afresh.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has durable_state(), so it must define load_durable_state()")

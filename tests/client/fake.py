@@ -51,6 +51,8 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """Position of a byte that the next FetchModel streams send wrong."""
     cancel: dict[str, str] = field(default_factory=dict)
     """By assignment: the reason with which RenewAssignment says to stop."""
+    fates: dict[str, bool] = field(default_factory=dict)
+    """By assignment: whether its update was folded, for a client that asks."""
     registered: list[pb.RegisterRequest] = field(default_factory=list)
     fetched: list[tuple[int, int]] = field(default_factory=list)
     """Offset and bytes sent of each FetchModel stream."""
@@ -139,7 +141,9 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             stopping.cancel()
         if not found.done():
             await self._refuse(context, UnavailableError("shutting down"))
-        return pb.NextAssignmentResponse(assignment=found.result())
+        known = [each for each in request.unsettled_assignment_ids if each in self.fates]
+        settled = [pb.Settlement(assignment_id=each, folded=self.fates[each]) for each in known]
+        return pb.NextAssignmentResponse(assignment=found.result(), settled=settled)
 
     async def RenewAssignment(self, request: pb.RenewAssignmentRequest, context: Context) -> pb.RenewAssignmentResponse:
         await self._check("RenewAssignment", request, context)

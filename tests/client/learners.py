@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,21 @@ class Scripted(Learner):
         while not Path("go").exists():
             task.report(0.25)
             time.sleep(0.01)
+
+
+class Counting(Scripted):
+    """Adds the number of its trainings so far, and keeps count."""
+
+    def train(self, model: dict[str, Any], task: Task) -> TrainResult:
+        self.count += 1
+        done = super().train(model, task)
+        return TrainResult(examples=done.examples, metrics={"count": self.count})
+
+    def durable_state(self) -> dict[str, Any]:
+        return {"count": np.array(self.count)}
+
+    def load_durable_state(self, state: Mapping[str, Any]) -> None:
+        self.count = int(state.get("count", 0))
 
 
 class Other(Scripted):

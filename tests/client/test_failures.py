@@ -145,7 +145,13 @@ class Deaf(Scripted):
 
 def command(where: Path) -> say.Train:
     assigned = say.Assigned(job="job-1", round=1, client="site-1", seed=7, config="{}")
-    return say.Train(assigned=assigned, model=str(where / "model"), out=str(where / "update"))
+    return say.Train(
+        assigned=assigned,
+        model=str(where / "model"),
+        out=str(where / "update"),
+        state=None,
+        state_out=str(where / "state"),
+    )
 
 
 def test_workers_of_a_dead_trainer_go_with_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fedelta import EvalResult, Learner, Task, TrainResult
 from fedelta.errors import LearnerError, WeightError
-from fedelta.execution import MAX_EXAMPLES, Workbench, load_learner, offered_name
+from fedelta.execution import MAX_EXAMPLES, StateFiles, Workbench, load_learner, offered_name
 
 
 class Adder(Learner):
@@ -211,6 +211,101 @@ def test_an_ordinary_pytorch_loop_with_worker_processes_fits_unchanged(tmp_path:
     assert first.written == again.written
     assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
     assert "1.num_batches_tracked" not in safetensors.numpy.load_file(tmp_path / "first")
+
+
+class Keeper(Adder):
+    """Keeps what it is told to keep, and notes what it gets back."""
+
+    def __init__(self, *kept: Any) -> None:
+        super().__init__()
+        self.kept = list(kept)
+        self.got: list[Any] = []
+
+    def durable_state(self) -> Any:
+        return self.kept.pop(0)
+
+    def load_durable_state(self, state: Any) -> None:
+        self.got.append(state)
+
+
+STATES: list[dict[str, Any]] = [
+    {"m": np.arange(6, dtype=np.float32).reshape(2, 3).T, "t": np.int64(7), "mask": np.array([True, False])},
+    {"m": torch.tensor([1.5, 2.5], requires_grad=True), "half": torch.ones((), dtype=torch.float16)},
+    {"m": torch.nn.Parameter(torch.eye(2).T), "none": np.zeros((0, 3))},
+    {},
+]
+
+
+@pytest.mark.parametrize("kept", STATES)
+def test_a_durable_state_comes_back_as_numpy_arrays(base: Path, tmp_path: Path, kept: dict[str, Any]) -> None:
+    learner, state = Keeper(kept, None), tmp_path / "state"
+    bench = Workbench(learner)
+
+    first = bench.train(Task(), base, tmp_path / "delta", state=StateFiles(load=None, save=state))
+    bench.train(Task(), base, tmp_path / "delta", state=StateFiles(load=state, save=tmp_path / "next"))
+
+    assert first.state_saved
+    assert learner.got[0] == {}
+    expected = {name: value.detach().numpy() if torch.is_tensor(value) else value for name, value in kept.items()}
+    assert learner.got[1].keys() == expected.keys() == safetensors.numpy.load_file(state).keys()
+    for name, found in learner.got[1].items():
+        assert found.dtype == expected[name].dtype
+        np.testing.assert_array_equal(found, expected[name])
+        found[...] = 0  # they are the learner's own
+
+
+def test_no_state_this_time_leaves_no_file(base: Path, tmp_path: Path) -> None:
+    files = StateFiles(load=None, save=tmp_path / "state")
+
+    done = Workbench(Keeper(None)).train(Task(), base, tmp_path / "delta", state=files)
+
+    assert not done.state_saved
+    assert not files.save.exists()
+
+
+def test_a_shorter_state_takes_the_place_of_a_longer_one(base: Path, tmp_path: Path) -> None:
+    learner, state = Keeper({"m": np.ones(1000)}, {"m": np.zeros(1)}), tmp_path / "state"
+    bench = Workbench(learner)
+
+    for _ in range(2):
+        bench.train(Task(), base, tmp_path / "delta", state=StateFiles(load=None, save=state))
+
+    assert safetensors.numpy.load_file(state)["m"].tolist() == [0]
+
+
+def test_without_a_place_for_it_a_learner_starts_afresh(base: Path, tmp_path: Path) -> None:
+    learner = Keeper()
+
+    assert not Workbench(learner).train(Task(), base, tmp_path / "delta").state_saved
+    assert learner.got == [{}]
+
+
+@pytest.mark.parametrize(
+    ("kept", "complaint"),
+    [
+        ([np.ones(2)], "got a list; return a dict"),
+        ({"m": [1.0]}, "'m' is a list"),
+        ({"m": np.array(["a"])}, "'m' has element type"),
+        ({3: np.ones(2)}, "must be strings"),
+        ({"__metadata__": np.ones(2)}, "cannot be named"),
+        ({"m": torch.ones(2, dtype=torch.bfloat16)}, r"'m' \(torch.bfloat16.*convert it"),
+        ({"m": torch.ones(2).to_sparse()}, "'m' .*sparse"),
+    ],
+)
+def test_what_cannot_be_kept_is_named(base: Path, tmp_path: Path, kept: Any, complaint: str) -> None:
+    files = StateFiles(load=None, save=tmp_path / "state")
+
+    with pytest.raises(LearnerError, match=rf"durable_state\(\): .*{complaint}"):
+        Workbench(Keeper(kept)).train(Task(), base, tmp_path / "delta", state=files)
+
+
+def test_a_learner_that_keeps_a_state_must_take_it_back(base: Path, tmp_path: Path) -> None:
+    class Careless(Adder):
+        def durable_state(self) -> Any:
+            return {}
+
+    with pytest.raises(NotImplementedError, match=r"Careless has durable_state\(\), so it must define"):
+        Workbench(Careless()).train(Task(), base, tmp_path / "delta")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,35 @@ class Steps(Learner):
 
     def die(self, _model: Model, _task: Task) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Afresh(Steps):
+    """Momentum that begins at zero for each assignment: adds half its last step and the site's target."""
+
+    def train(self, model: Model, task: Task) -> TrainResult:
+        act = task.config.get("acts", {}).get(f"{task.client}/{task.round}")
+        if act is not None:
+            getattr(self, act)(model, task)
+        site = task.config["sites"][task.client]
+        self.velocity = 0.5 * self.before() + np.full(25, site["target"], np.float32)
+        model["bias"] += self.velocity
+        return TrainResult(examples=site["examples"])
+
+    def before(self) -> Any:
+        return np.zeros(25, np.float32)
+
+
+class Momentum(Afresh):
+    """The same, from what the last step was."""
+
+    def before(self) -> Any:
+        return self.velocity
+
+    def durable_state(self) -> Model:
+        return {"velocity": self.velocity}
+
+    def load_durable_state(self, state: Mapping[str, Any]) -> None:
+        self.velocity = state.get("velocity", super().before())
 
 
 class Wider(Steps):

@@ -6,6 +6,7 @@ the two meet, block by block, so that a process never holds a second copy of the
 
 from pathlib import Path
 
+from fedelta.models._arrays import read_arrays, write_arrays
 from fedelta.models._bind import bind_model, is_torch_module
 from fedelta.models._files import Written
 from fedelta.models._state import ModelState
@@ -20,4 +21,4 @@ def load_state(model: object, path: str | Path) -> None:
     bind_model(model).load(Path(path))
 
 
-__all__ = ["ModelState", "Written", "bind_model", "is_torch_module", "load_state"]
+__all__ = ["ModelState", "Written", "bind_model", "is_torch_module", "load_state", "read_arrays", "write_arrays"]

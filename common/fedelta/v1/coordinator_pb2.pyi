@@ -197,6 +197,7 @@ class NextAssignmentRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     RUNNING_ASSIGNMENT_IDS_FIELD_NUMBER: _builtins.int
+    UNSETTLED_ASSIGNMENT_IDS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that Register opened."""
     @_builtins.property
@@ -207,16 +208,23 @@ class NextAssignmentRequest(_message.Message):
     def running_assignment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Assignments this process is working on at the moment; they are not handed out again."""
 
+    @_builtins.property
+    def unsettled_assignment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """TRAIN assignments of this client whose updates may have been accepted, and of which it has not heard yet
+        whether they were folded. At most 1,000 are looked at. May be empty.
+        """
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         wait: _duration_pb2.Duration | None = ...,
         running_assignment_ids: _abc.Iterable[_builtins.str] | None = ...,
+        unsettled_assignment_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["running_assignment_ids", b"running_assignment_ids", "session_id", b"session_id", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["running_assignment_ids", b"running_assignment_ids", "session_id", b"session_id", "unsettled_assignment_ids", b"unsettled_assignment_ids", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -231,6 +239,7 @@ class NextAssignmentResponse(_message.Message):
     ASSIGNMENT_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
     waiting_for: _builtins.str
     """Without an assignment: what the coordinator is waiting for, for people to read. May be empty."""
     @_builtins.property
@@ -241,20 +250,53 @@ class NextAssignmentResponse(_message.Message):
     def retry_after(self) -> _duration_pb2.Duration:
         """Without an assignment: how long to wait before asking again. Zero: ask again at once."""
 
+    @_builtins.property
+    def settled(self) -> _containers.RepeatedCompositeFieldContainer[Global___Settlement]:
+        """Of the assignments asked about: those whose fate is known. It never changes. The others are to be asked about
+        again. When a TRAIN assignment is handed out, all earlier ones of its job are settled.
+        """
+
     def __init__(
         self,
         *,
         assignment: Global___Assignment | None = ...,
         retry_after: _duration_pb2.Duration | None = ...,
         waiting_for: _builtins.str = ...,
+        settled: _abc.Iterable[Global___Settlement] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "retry_after", b"retry_after", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "retry_after", b"retry_after", "settled", b"settled", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NextAssignmentResponse: _TypeAlias = NextAssignmentResponse  # noqa: Y015
+
+@_typing.final
+class Settlement(_message.Message):
+    """What became of the update of an assignment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSIGNMENT_ID_FIELD_NUMBER: _builtins.int
+    FOLDED_FIELD_NUMBER: _builtins.int
+    assignment_id: _builtins.str
+    """The assignment."""
+    folded: _builtins.bool
+    """The update is part of a model version. False: it is part of none and never will be."""
+    def __init__(
+        self,
+        *,
+        assignment_id: _builtins.str = ...,
+        folded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "folded", b"folded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Settlement: _TypeAlias = Settlement  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):

@@ -7,7 +7,7 @@ from fedelta.config import parse_job
 from fedelta.errors import NotFoundError
 from fedelta_server.engine import records
 from fedelta_server.engine._state import Assignment, Job, ModelRef, Phase, Round
-from fedelta_server.engine.words import JobState
+from fedelta_server.engine.words import JobState, PhaseKind
 
 _ENDINGS_KEPT = 65_536
 
@@ -30,6 +30,17 @@ class Book:
         if job_id not in self.jobs:
             raise NotFoundError(f"there is no job {job_id!r}; `fedelta job list` shows those there are")
         return self.jobs[job_id]
+
+    def fate(self, client: str, assignment_id: str) -> bool | None:
+        """Whether the update that a client made for an assignment was folded. None: that is not decided yet.
+
+        Of each job only the client's latest folded update is known: it asks before it makes the next one.
+        """
+        if any(job.folded.get(client) == assignment_id for job in self.jobs.values()):
+            return True
+        # A round that has its version evaluates or is closed: one that trains is undecided.
+        undecided = any(job.training_id(client) == assignment_id for job in self.jobs.values())
+        return None if undecided else False
 
     @singledispatchmethod
     def apply(self, record: records.Record) -> None:
@@ -91,6 +102,8 @@ class Book:
     def _(self, record: records.VersionMade) -> None:
         job = self.jobs[record.job]
         job.model = ModelRef(record.version, record.digest, record.length)
+        for name in record.clients:
+            job.folded[name] = Assignment(job.id, record.version, record.attempt, PhaseKind.TRAIN, name).id
         if record.version == 0:
             job.initial, job.round, job.attempts, job.failed_attempts = job.model, None, 0, 0
 

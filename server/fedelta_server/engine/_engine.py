@@ -237,8 +237,16 @@ class Engine:
         if job is None or round_ is None:
             return
         round_.folding = False
-        version = records.VersionMade(job=job.id, version=round_.number, digest=event.digest, length=event.length)
-        self._record(version)
+        self._record(
+            records.VersionMade(
+                job=job.id,
+                version=round_.number,
+                digest=event.digest,
+                length=event.length,
+                attempt=round_.attempt,
+                clients=[part.client for part in round_.accepted(PhaseKind.TRAIN)],
+            )
+        )
         self._step.effects.append(effects.DropUpdates(job.id, round_.number, round_.attempt))
         evaluators = self._evaluators(job, round_, event.at)
         if evaluators:

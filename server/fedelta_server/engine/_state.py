@@ -123,6 +123,8 @@ class Job:
     attempts: int = 0
     """All attempts at the next round: numbers are never used twice."""
     round: Round | None = None
+    folded: dict[str, str] = field(default_factory=dict)
+    """By client: the id of its latest assignment whose update is in a version."""
     last_opened: int = 0
     """When it last opened a phase, in the engine's count of openings: the job that waited longest goes first."""
 
@@ -130,6 +132,13 @@ class Job:
     def runnable(self) -> bool:
         """Whether rounds may be opened."""
         return self.state in (JobState.QUEUED, JobState.RUNNING)
+
+    def training_id(self, client: str) -> str | None:
+        """The id that the client's assignment has in the round that trains now, whether or not that is still open."""
+        round_ = self.round
+        if round_ is None or round_.phase.kind is not PhaseKind.TRAIN:
+            return None
+        return Assignment(self.id, round_.number, round_.attempt, PhaseKind.TRAIN, client).id
 
     def open_assignments(self) -> Iterator[Assignment]:
         """Its open assignments, by client name."""

@@ -59,11 +59,16 @@ class ParticipationEnded(Record, frozen=True, kw_only=True, tag=True):
 
 
 class VersionMade(Record, frozen=True, kw_only=True, tag=True):
-    """A model version exists: its file is durable and its updates are folded."""
+    """A model version exists: its file is durable, and in it are the updates that `clients` gave to the attempt.
+
+    The initial model, version 0, is nobody's update.
+    """
 
     version: int
     digest: bytes
     length: int
+    attempt: int = 0
+    clients: list[str] = []
 
 
 class RoundClosed(Record, frozen=True, kw_only=True, tag=True):

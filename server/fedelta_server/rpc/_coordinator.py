@@ -21,6 +21,7 @@ from fedelta_server.updates import PushedUpdate, Updates
 MAX_WAIT_SECONDS = 60.0
 _RETRY_AFTER_DRAIN_SECONDS = 1.0
 _MAX_MESSAGE_CHARS = 2000
+_MAX_UNSETTLED = 1000
 
 _KINDS = {
     PhaseKind.TRAIN: pb.ASSIGNMENT_KIND_TRAIN,
@@ -62,10 +63,10 @@ class CoordinatorService:
         wait = min(_seconds(request.wait), MAX_WAIT_SECONDS)
         running = tuple(request.running_assignment_ids)
         found = await self._coordinator.next_assignment(request.session_id, wait, running)
-        if found is not None:
-            return pb.NextAssignmentResponse(assignment=self._assignment(found))
-        retry = _RETRY_AFTER_DRAIN_SECONDS if self._coordinator.draining else 0.0
-        return pb.NextAssignmentResponse(retry_after=_duration(retry), waiting_for=self._waiting_for())
+        response = self._found(found)
+        # At the same moment: an assignment and what came before it belong together.
+        response.settled.extend(await self._settlements(request))
+        return response
 
     @guarded
     async def RenewAssignment(self, request: pb.RenewAssignmentRequest, context: Context) -> pb.RenewAssignmentResponse:
@@ -157,6 +158,23 @@ class CoordinatorService:
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
         await self._coordinator.dispatch(events.ClientLeft(at=self._coordinator.now(), session=request.session_id))
         return pb.LeaveResponse()
+
+    def _found(self, found: Assignment | None) -> pb.NextAssignmentResponse:
+        if found is not None:
+            return pb.NextAssignmentResponse(assignment=self._assignment(found))
+        retry = _RETRY_AFTER_DRAIN_SECONDS if self._coordinator.draining else 0.0
+        return pb.NextAssignmentResponse(retry_after=_duration(retry), waiting_for=self._waiting_for())
+
+    async def _settlements(self, request: pb.NextAssignmentRequest) -> list[pb.Settlement]:
+        """What became of the updates that a client asks about."""
+        asked = request.unsettled_assignment_ids[:_MAX_UNSETTLED]
+        if not asked:
+            return []
+        engine = self._coordinator.engine
+        name = engine.clients.of_session(request.session_id).name
+        fates = [(each, engine.book.fate(name, each)) for each in asked]
+        await self._coordinator.settled()
+        return [pb.Settlement(assignment_id=each, folded=fate) for each, fate in fates if fate is not None]
 
     def _model(self, assignment: Assignment) -> ModelRef:
         model = self._coordinator.engine.book.job(assignment.job).model

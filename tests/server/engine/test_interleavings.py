@@ -122,7 +122,19 @@ class Federation(RuleBasedStateMachine):
             attempt = (record.job, record.round, record.attempt)
             job = self.h.engine.book.jobs[record.job]
             waits = job.round is not None and (job.id, job.round.number, job.round.attempt) == attempt
-            assert (*attempt, part.client) in self.folded or waits or attempt in failed or job.state.ended
+            folded = (*attempt, part.client) in self.folded
+            assert folded or waits or attempt in failed or job.state.ended
+            self._check_fate(record, folded=folded, waits=waits)
+
+    def _check_fate(self, record: records.ParticipationEnded, *, folded: bool, waits: bool) -> None:
+        """What the client would hear of its update."""
+        client = record.participation.client
+        told = self.h.engine.book.fate(client, f"{record.job}.{record.round}.{record.attempt}.train.{client}")
+        latest = max((key for key in self.folded if (key[0], key[3]) == (record.job, client)), default=None)
+        if folded:
+            assert told is (latest == (record.job, record.round, record.attempt, client))
+        else:
+            assert told is (None if waits else False)
 
 
 TestFederation = Federation.TestCase

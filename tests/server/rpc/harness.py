@@ -117,9 +117,14 @@ class Client:
         response: pb.RegisterResponse = await self.stub.Register(request)
         return response
 
-    def poll(self, wait: float = 60, running: Iterable[str] = ()) -> Any:
+    def poll(self, wait: float = 60, running: Iterable[str] = (), unsettled: Iterable[str] = ()) -> Any:
         return self.stub.NextAssignment(
-            pb.NextAssignmentRequest(session_id=self.session, wait=seconds(wait), running_assignment_ids=running)
+            pb.NextAssignmentRequest(
+                session_id=self.session,
+                wait=seconds(wait),
+                running_assignment_ids=running,
+                unsettled_assignment_ids=unsettled,
+            )
         )
 
     async def work(self) -> pb.Assignment:

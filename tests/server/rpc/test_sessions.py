@@ -14,6 +14,7 @@ from fedelta.errors import (
     FedeltaError,
     NameInUseError,
     ProtocolMismatchError,
+    StorageError,
     UnknownSessionError,
 )
 from fedelta.v1 import admin_pb2 as admin
@@ -201,6 +202,47 @@ def test_work_is_handed_out_again_until_the_client_says_it_runs(tmp_path: Path) 
             assert not response.HasField("assignment")
 
     run(scenario)
+
+
+def test_a_client_hears_what_became_of_its_updates(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            a, b = await system.joined("a"), await system.joined("b")
+            job_id = await system.submit(job_toml("max = 2\nclients = 2"))
+            first = (await a.work()).id
+            await a.push(first, update_file(1.0))
+            asked = [first, "of-another-time"]
+            assert settled(await a.poll(wait=0, unsettled=asked)) == {"of-another-time": False}
+            await b.push((await b.work()).id, update_file(1.0))
+            response = await a.poll(unsettled=asked)
+            assert (response.assignment.round, settled(response)) == (2, {first: True, "of-another-time": False})
+            second = response.assignment.id
+        async with running(tmp_path) as system:
+            a = await system.joined("a")
+            response = await a.poll(unsettled=[first, second])
+            assert (response.assignment.id, settled(response)) == (second, {first: True})
+            await system.operator.StopJob(admin.StopJobRequest(job_id=job_id))
+            assert settled(await a.poll(wait=0, unsettled=[first, second])) == {first: True, second: False}
+            assert settled(await a.poll(wait=0)) == {}
+
+    run(scenario)
+
+
+def test_a_fate_that_could_not_be_committed_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        raise StorageError("the journal could not be written: the disk is full")
+
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            client = await system.joined("site-1")
+            monkeypatch.setattr(system.coordinator, "settled", fail)
+            assert isinstance(await failure(client.poll(wait=0, unsettled=["a"])), StorageError)
+
+    run(scenario)
+
+
+def settled(response: pb.NextAssignmentResponse) -> dict[str, bool]:
+    return {each.assignment_id: each.folded for each in response.settled}
 
 
 def test_draining_answers_all_polls(tmp_path: Path) -> None:

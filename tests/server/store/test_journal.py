@@ -47,7 +47,7 @@ def _round(job: str, number: int) -> list[records.Record]:
     return [
         records.PhaseOpened(job=job, round=number, attempt=1, phase=PhaseKind.TRAIN, clients=["a"]),
         records.ParticipationEnded(job=job, round=number, attempt=1, participation=part, digest=b"u" * 32, length=5),
-        records.VersionMade(job=job, version=number, digest=bytes([number]) * 32, length=10),
+        records.VersionMade(job=job, version=number, digest=bytes([number]) * 32, length=10, attempt=1, clients=["a"]),
         records.RoundClosed(
             job=job,
             number=number,
