@@ -12,7 +12,7 @@ A file gets its final name only after its content is durable, and the name is du
 
 import itertools
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from fedelta.errors import BadRequestError, StorageError
@@ -103,18 +103,24 @@ class Files:
         return target
 
     def drop_updates(self, job: str, round_: int, attempt: int) -> None:
-        """Removes the updates of one attempt at a round, if there are any; later uploads may overwrite them."""
+        """Removes what is left of one attempt at a round, if there is anything: updates, and uploads that broke off.
+
+        Later uploads may overwrite the updates.
+        """
         self._remove_tree(self._round(job, round_, attempt))
+        self._drop_uploads(lambda name: name.startswith(_uploads_of(job, round_, attempt)))
 
     def drop_spares(self) -> None:
         """Removes what was kept to be overwritten: there is nothing to come for a while."""
         self._spares.clear()
 
     def sweep(self, live: Collection[tuple[str, int, int]]) -> None:
-        """To be called at start: removes temporary files, and updates of other than the `live` (job, round, attempt).
+        """To be called at start: removes temporary files, and what belongs to other than the `live` rounds.
 
-        Uploads stay, for they can be resumed.
+        Uploads of live rounds (job, round, attempt) stay, for they can be resumed.
         """
+        prefixes = tuple(_uploads_of(*which) for which in live)
+        self._drop_uploads(lambda name: not name.startswith(prefixes))
         for path in (*self._children(self._temp), *self._children(self._spare)):
             self._fs.unlink(path)
         keep = {self._round(*which) for which in live}
@@ -129,6 +135,11 @@ class Files:
 
     def _round(self, job: str, round_: int, attempt: int) -> Path:
         return self._updates / _component(job) / f"{round_:d}.{attempt:d}"
+
+    def _drop_uploads(self, chosen: Callable[[str], bool]) -> None:
+        for path in self._children(self._uploads):
+            if chosen(path.name):
+                self._fs.unlink(path)
 
     def _drop_parts(self, key: str, keep: Path | None) -> None:
         for path in self._children(self._uploads):
@@ -168,6 +179,11 @@ class Files:
                     self._spares.put(path)
                 self._fs.remove_dir(directory)
             self._durable.discard(directory)
+
+
+def _uploads_of(job: str, round_: int, attempt: int) -> str:
+    """How the uploads of a round begin: their keys are the ids of its assignments."""
+    return f"{job}.{round_}.{attempt}."
 
 
 def _component(text: str) -> str:

@@ -78,11 +78,11 @@ def test_an_upload_arrives_in_chunks(files: Files) -> None:
 
 
 def test_an_upload_goes_on_where_it_broke_off_even_after_a_restart(files: Files, tmp_path: Path) -> None:
-    _spool(files, "a", b"abcdef")
+    _spool(files, "j.1.1.train.a", b"abcdef")
     restarted = Files(tmp_path)
-    restarted.sweep(set())
-    assert restarted.held("a", ONE) == 6
-    upload = restarted.open_upload("a", ONE, 8, 4)
+    restarted.sweep({("j", 1, 1)})
+    assert restarted.held("j.1.1.train.a", ONE) == 6
+    upload = restarted.open_upload("j.1.1.train.a", ONE, 8, 4)
     assert upload.held == 4
     upload.write(b"WXYZ")
     upload.close()
@@ -212,7 +212,8 @@ def test_updates_of_a_round_are_dropped_and_may_come_again(files: Files, tmp_pat
 def test_the_sweep_at_start_keeps_live_rounds_uploads_and_models(files: Files, tmp_path: Path) -> None:
     for job, round_ in (("j", 1), ("j", 2), ("k", 1)):
         files.keep_update(_spool(files, "a", b"abc"), job, round_, 1, "a")
-    _spool(files, "b", b"half")
+    _spool(files, "j.2.1.train.b", b"half")
+    _spool(files, "j.1.1.train.b", b"half of a round that is over")
     files.temp(".model").write_bytes(b"left over")
     model = files.temp(".model")
     model.write_bytes(b"model")
@@ -221,8 +222,42 @@ def test_the_sweep_at_start_keeps_live_rounds_uploads_and_models(files: Files, t
     assert _names(tmp_path) == [
         f"models/{TWO.hex()}.safetensors",
         "updates/j/2.1/a.safetensors",
-        f"uploads/b.{ONE.hex()}.part",
+        f"uploads/j.2.1.train.b.{ONE.hex()}.part",
     ]
+
+
+def test_uploads_that_broke_off_go_with_their_round(files: Files, tmp_path: Path) -> None:
+    for key in ("j.1.1.train.a", "j.1.2.train.a", "j.11.1.train.a"):
+        _spool(files, key, b"half")
+    files.drop_updates("j", 1, 1)
+    assert _names(tmp_path) == [f"uploads/j.1.2.train.a.{ONE.hex()}.part", f"uploads/j.11.1.train.a.{ONE.hex()}.part"]
+
+
+@pytest.mark.parametrize("size", [4 << 20, 5 << 20, 6 << 20])
+def test_an_upload_that_overwrites_an_old_update_holds_only_what_came(files: Files, tmp_path: Path, size: int) -> None:
+    files.keep_update(_spool(files, "j.1.1.train.a", b"old!" * (5 << 18)), "j", 1, 1, "a")
+    files.drop_updates("j", 1, 1)
+    upload = files.open_upload("j.2.1.train.a", ONE, size, 0)
+    upload.write(b"new" * 1000)
+    assert files.held("j.2.1.train.a", ONE) == 3000
+    # As after a kill: nobody closed it.
+    restarted = Files(tmp_path)
+    restarted.sweep({("j", 2, 1)})
+    assert restarted.held("j.2.1.train.a", ONE) == 3000
+    again = restarted.open_upload("j.2.1.train.a", ONE, size, 3000)
+    again.write(b"n" * (size - 3000))
+    again.close()
+    upload.close()
+    assert again.path.read_bytes() == b"new" * 1000 + b"n" * (size - 3000)
+    assert _names(tmp_path) == [f"uploads/j.2.1.train.a.{ONE.hex()}.part"]
+
+
+def test_spares_are_removed_when_nothing_is_to_come(files: Files, tmp_path: Path) -> None:
+    files.keep_update(_spool(files, "j.1.1.train.a", b"old!" * (1 << 20)), "j", 1, 1, "a")
+    files.drop_updates("j", 1, 1)
+    assert len(_names(tmp_path)) == 1
+    files.drop_spares()
+    assert _names(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../../etc/passwd", "a/b", "a\0b", "x" * 300])
