@@ -15,6 +15,7 @@ from fedelta.errors import (
 from fedelta_server.engine import effects, events, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
+from fedelta_server.engine._selection import draw_cohort, draw_evaluators, fitting
 from fedelta_server.engine._state import (
     MAX_METRIC,
     PICKUP_SECONDS,
@@ -22,7 +23,6 @@ from fedelta_server.engine._state import (
     Client,
     Job,
     Round,
-    rank,
     weighted_mean,
 )
 from fedelta_server.engine._timers import Timers
@@ -248,7 +248,7 @@ class Engine:
             )
         )
         self._step.effects.append(effects.DropUpdates(job.id, round_.number, round_.attempt))
-        evaluators = self._evaluators(job, round_, event.at)
+        evaluators = draw_evaluators(job, round_.number, fitting(self.clients, job.spec, event.at))
         if evaluators:
             self._open_phase(job, round_.number, round_.attempt, PhaseKind.EVALUATE, evaluators, event.at)
         else:
@@ -426,14 +426,7 @@ class Engine:
                 self._open_round(job, cohort, now)
 
     def _draw(self, job: Job, now: float) -> list[str]:
-        """The cohort of a job's next round; empty while too few clients are ready."""
-        number, rounds = self._next_number(job), job.spec.rounds
-        ready = self._ready(job.spec, now)
-        if len(ready) < (rounds.ready_needed if number else 1):
-            return []
-        wanted = len(ready) if rounds.fraction is None else math.ceil(rounds.fraction * len(ready))
-        size = 1 if number == 0 else (rounds.clients or wanted)
-        return _lowest(job.spec.job.seed, number, job.attempts + 1, ready, size)
+        return draw_cohort(job, self._next_number(job), self._ready(job.spec, now))
 
     def _open_round(self, job: Job, cohort: list[str], now: float) -> None:
         if job.state is JobState.QUEUED:
@@ -466,21 +459,10 @@ class Engine:
         for assignment in job.open_assignments():
             self._lease(assignment, now + job.spec.rounds.lease)
 
-    def _evaluators(self, job: Job, round_: Round, now: float) -> list[str]:
-        every, last = job.spec.evaluate.every, round_.number >= job.spec.rounds.max
-        if not every or (round_.number % every and not last):
-            return []
-        live = [client for client in self.clients if client.live(now) and client.offers(job.spec)]
-        size = math.ceil(job.spec.evaluate.fraction * len(live))
-        return _lowest(job.spec.job.seed, round_.number, 1, live, size)
-
     def _ready(self, spec: JobSpec, now: float) -> list[Client]:
         """Clients that can take up work for a job at once."""
-        return [
-            client
-            for client in self.clients
-            if client.live(now) and client.offers(spec) and client.name not in self.book.queues
-        ]
+        fit = fitting(self.clients, spec, now)
+        return [client for client in fit if client.name not in self.book.queues]
 
     def _next_number(self, job: Job) -> int:
         return 0 if job.model is None else job.rounds_done + 1
@@ -504,8 +486,3 @@ class Engine:
         while f"{name}-{number}" in self.book.jobs:
             number += 1
         return f"{name}-{number}"
-
-
-def _lowest(seed: int, round_: int, attempt: int, clients: list[Client], size: int) -> list[str]:
-    names = sorted((client.name for client in clients), key=lambda name: rank(seed, round_, attempt, name))
-    return names[:size]

@@ -146,15 +146,6 @@ class Job:
             yield from (self.round.phase.open[name] for name in sorted(self.round.phase.open))
 
 
-def rank(seed: int, round_: int, attempt: int, name: str) -> bytes:
-    """A client's place in the draw for a round; the lowest are drawn.
-
-    It depends on nobody else, so that one missing client changes one place. A further attempt draws anew.
-    """
-    draw = f"{round_}" if attempt == 1 else f"{round_}.{attempt}"
-    return blake3.blake3(f"{seed}/{draw}/{name}".encode()).digest()
-
-
 def task_seed(seed: int, round_: int, phase: PhaseKind, client: str) -> int:
     """The seed of an assignment, below 2^63; for the initial model the job's own, whoever makes it."""
     if phase is PhaseKind.INITIALIZE:
