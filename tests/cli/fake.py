@@ -1,6 +1,6 @@
 """A coordinator that holds jobs in memory and speaks AdminService on a real port, with generated code only."""
 
-import queue
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, Self
@@ -79,7 +79,7 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         self.break_download_at: list[int] = []
         """Each download takes one: it breaks at that offset."""
         self.spoil: Callable[[bytes], bytes] = lambda data: data
-        self.hang: queue.Queue[None] | None = None
+        self.hang: threading.Event | None = None
         """Bulk calls wait for it."""
         self._server: grpc.Server | None = None
         self.port = 0
@@ -97,7 +97,7 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
 
     def stop(self) -> None:
         if self.hang is not None:
-            self.hang.put(None)
+            self.hang.set()
         if self._server is not None:
             self._server.stop(0).wait()
             self._server.wait_for_termination()
@@ -167,7 +167,7 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         header = next(request_iterator).header
         data = b"".join(message.data for message in request_iterator)
         if self.hang is not None:
-            self.hang.get()
+            self.hang.wait()
         self.uploads.append((header, data))
         return pb.UploadModelResponse(digest=blake3(data).digest(), length=len(data))
 
@@ -182,7 +182,7 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
             header=pb.DownloadModelHeader(version=version, digest=digest, length=len(data), offset=request.offset)
         )
         if self.hang is not None:
-            self.hang.get()
+            self.hang.wait()
         for at in range(request.offset, end, CHUNK):
             yield pb.DownloadModelResponse(data=data[at : min(at + CHUNK, end)])
         if end < len(data):

@@ -1,7 +1,7 @@
 """The admin client against a coordinator on a real port."""
 
-import queue
 import socket
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -236,12 +236,11 @@ def test_an_existing_file_is_kept_unless_it_may_go(
 def test_a_transfer_that_stands_still_is_given_up(
     coordinator: FakeCoordinator, model_file: Path, tmp_path: Path
 ) -> None:
-    coordinator.hang = queue.Queue()
+    coordinator.hang = threading.Event()
     coordinator.models = {1: b"model"}
     with AdminClient(coordinator.address, stall=0.1) as admin:
         with pytest.raises(errors.StalledError, match="nothing moved"):
             admin.upload_model(model_file)
-        coordinator.hang.put(None)
         with pytest.raises(errors.StalledError, match="nothing moved"):
             admin.download_model("digits-1", tmp_path / "out.safetensors")
-        coordinator.hang.put(None)
+        coordinator.hang.set()
