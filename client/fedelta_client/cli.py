@@ -23,7 +23,12 @@ def _checked_name(_context: click.Context, _parameter: click.Parameter, name: st
 @click.command()
 @server_options
 @click.option("--learner", required=True, metavar="MODULE:CLASS", help="The learner; found in this directory, too.")
-@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Goes to the learner as its `data`.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    default=Path(),
+    help="Goes to the learner as its `data`.  [default: this directory]",
+)
 @click.option("--name", callback=_checked_name, help="Unique in the federation.  [default: the host's name]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="For torch.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.  [default: 1]")
@@ -32,7 +37,7 @@ def _checked_name(_context: click.Context, _parameter: click.Parameter, name: st
 def client(
     server: str,
     learner: str,
-    data: Path | None,
+    data: Path,
     name: str,
     device: str,
     threads: int | None,

@@ -21,8 +21,8 @@ class Prepare(Command, frozen=True, kw_only=True):
 
     learner: str
     """The "module:Class" to load."""
-    data: str | None
-    """The client's `--data`."""
+    data: str
+    """The client's `--data`, absolute."""
     device: str
     """The client's `--device`; "auto" is resolved by the trainer."""
 

@@ -47,7 +47,7 @@ class TrainerSettings:
 
     learner: str
     """The "module:Class" to load."""
-    data: Path | None = None
+    data: Path = Path()
     """Goes to the learner."""
     device: str = "auto"
     """Where to compute."""
@@ -74,7 +74,7 @@ class Trainer:
         To be called in the main thread (see `trainer_main._die_with`).
         """
         trainer = await cls._spawn(settings)
-        data = None if settings.data is None else str(settings.data.absolute())
+        data = str(settings.data.absolute())
         prepare = say.Prepare(learner=settings.learner, data=data, device=settings.device)
         try:
             ready = await trainer._exchange(prepare, _ignore)

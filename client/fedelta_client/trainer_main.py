@@ -98,7 +98,7 @@ class Trainer:
     def _prepare(self, command: say.Prepare) -> say.Ready:
         learner = load_learner(command.learner)
         self._device = resolve_device(command.device)
-        learner.data = None if command.data is None else Path(command.data)
+        learner.data = Path(command.data)
         learner.device = self._device
         learner.setup()
         self._workbench = Workbench(learner)

@@ -71,8 +71,8 @@ class Learner:
     name: ClassVar[str] = ""
     """What jobs call this learner. Empty: the "module:Class" it was loaded by."""
 
-    data: Path | None = None
-    """The client's `--data`; set before `setup`."""
+    data: Path = Path()
+    """The client's `--data`, set before `setup`; the working directory where it has none."""
     device: str = "cpu"
     """The client's `--device`, resolved; set before `setup`."""
 

@@ -1,7 +1,5 @@
 """Handwritten digits, learned where they are: a learner in full."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
@@ -19,7 +17,7 @@ class Digits(Learner):
         self.train_set, self.test_set = self.read("train.npz"), self.read("test.npz")
 
     def read(self, name: str) -> TensorDataset:
-        with np.load(Path(self.data or ".") / name) as shard:
+        with np.load(self.data / name) as shard:
             return TensorDataset(torch.from_numpy(shard["x"]), torch.from_numpy(shard["y"]))
 
     def model(self) -> nn.Module:

@@ -36,7 +36,7 @@ def test_the_runtime_does_not_import_torch_nor_numpy() -> None:
     [
         ("learners:Missing", [], "has no class 'Missing'"),
         ("nowhere:Learner", [], "no module 'nowhere'"),
-        ("learners:NoData", [], "no train.csv in None"),
+        ("learners:NoData", [], "no train.csv in /"),
         ("learners:Scripted", ["--data", "nowhere"], "'nowhere' does not exist"),
         ("learners:Scripted", ["--name", "a b"], "'a b' is no client name"),
         ("learners:Scripted", ["--server", "local host"], "'local host' is not an address"),

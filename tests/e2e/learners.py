@@ -41,7 +41,6 @@ class Steps(Learner):
 
     def hold(self, _model: Model, task: Task) -> None:
         """Works until the file "go" is in the site's data."""
-        assert self.data is not None
         print(f"{task.client} holds in round {task.round}")
         while not (self.data / "go").exists():
             task.report(0.5)
