@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 
+from fedelta.cli._options import insecure_option
 from fedelta.errors import ConfigError
 
 _MARK = ".fedelta-demo"
 
 
 @click.command()
+@insecure_option
 @click.option("--clients", default=4, show_default=True, type=click.IntRange(1, 300), help="Client processes.")
 @click.option(
     "--alpha",
