@@ -16,11 +16,8 @@ from typing import Any
 import numpy as np
 
 from fedelta.errors import LearnerError, PayloadError, WeightError
-from fedelta.learner import EvalResult, Learner, Task, TrainResult
+from fedelta.learner import MAX_EXAMPLES, EvalResult, Learner, Task, TrainResult
 from fedelta.models import Written, bind_model, is_torch_module, read_arrays, write_arrays
-
-MAX_EXAMPLES = 1 << 53
-"""The largest weight: up to here float64 holds every integer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MAX_EXAMPLES = 1 << 53
+"""The largest weight: up to here float64 holds every integer."""
+
+
 def _ignore(fraction: float, metrics: Mapping[str, float]) -> None:
     """Without a runtime there is nobody to tell."""
 

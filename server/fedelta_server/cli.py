@@ -5,6 +5,9 @@ from pathlib import Path
 
 import click
 
+from fedelta._names import DEFAULT_PORT
+from fedelta.cli._options import insecure_option
+
 
 @click.command()
 @click.option(
@@ -14,8 +17,8 @@ import click
     help="Directory for the journal and the models; made if need be.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8470, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
-@click.option("--insecure", is_flag=True, expose_value=False, help="No encryption: at present the only mode.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
+@insecure_option
 @click.option("--insecure-bind-anywhere", is_flag=True, help="Allow a --host that other machines reach.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what goes on.")
 def server(state: Path, host: str, port: int, insecure_bind_anywhere: bool, verbose: bool) -> None:

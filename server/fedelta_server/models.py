@@ -42,12 +42,12 @@ class ModelImports:
         """The model a job starts from; None where its first client makes it. Raises `ConfigError`."""
         if spec.model.init == FIRST_CLIENT:
             return None
-        path = self._coordinator.files.model_path(digest) if len(digest) == 32 else None
-        if path is None or not path.exists():
+        files = self._coordinator.files
+        if len(digest) != 32 or not files.has_model(digest):
             raise ConfigError(
                 f"model.init = {spec.model.init!r}: upload the model first; `fedelta job submit` does both"
             )
-        return ModelRef(0, digest, path.stat().st_size)
+        return ModelRef(0, digest, files.model_path(digest).stat().st_size)
 
     def _import(self, path: Path, digest: bytes) -> StoredModel:
         if file_digest(path) != digest:

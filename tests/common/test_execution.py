@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fedelta import EvalResult, Learner, Task, TrainResult
 from fedelta.errors import LearnerError, WeightError
-from fedelta.execution import MAX_EXAMPLES, StateFiles, Workbench, load_learner, offered_name
+from fedelta.execution import StateFiles, Workbench, load_learner, offered_name
+from fedelta.learner import MAX_EXAMPLES
 
 
 class Adder(Learner):

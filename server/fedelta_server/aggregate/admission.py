@@ -9,13 +9,11 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from fedelta.errors import DigestMismatchError, PayloadError, SchemaMismatchError, WeightError
+from fedelta.learner import MAX_EXAMPLES
 from fedelta.tensors import MODEL_METADATA, UPDATE_METADATA, Layout, Schema, read_layout, update_schema
 from fedelta_server.aggregate._scan import Scanner
 from fedelta_server.aggregate._segments import segments, starts
 from fedelta_server.store.io import opened, read_exactly, storage_errors, write_fully
-
-MAX_EXAMPLES = 1 << 53
-"""Beyond this a count is no longer exact in float64."""
 
 _COPY_BYTES = 1 << 20
 

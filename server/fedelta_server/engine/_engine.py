@@ -301,7 +301,8 @@ class Engine:
             metrics=dict(event.metrics),
             seconds=event.seconds,
         )
-        self._finish(assignment, part, event.at, digest, length)
+        self._note_part(assignment, part, event.at, digest, length)
+        self._advance(self.book.jobs[assignment.job], event.at)
         self._schedule(event.at)
 
     def _end(self, assignment: Assignment, outcome: Outcome, reason: str, now: float) -> None:
@@ -311,12 +312,6 @@ class Engine:
     def _close_part(self, assignment: Assignment, outcome: Outcome, reason: str, now: float) -> None:
         part = records.Participation(client=assignment.client, phase=assignment.phase, outcome=outcome, reason=reason)
         self._note_part(assignment, part, now)
-
-    def _finish(
-        self, assignment: Assignment, part: records.Participation, now: float, digest: bytes, length: int
-    ) -> None:
-        self._note_part(assignment, part, now, digest, length)
-        self._advance(self.book.jobs[assignment.job], now)
 
     def _note_part(
         self,

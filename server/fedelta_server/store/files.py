@@ -30,7 +30,6 @@ class Files:
 
     def __init__(self, root: Path, fs: FileSystem | None = None) -> None:
         self._fs = fs or FileSystem()
-        self._root = root
         self._models = root / "models"
         self._uploads = root / "uploads"
         self._updates = root / "updates"
