@@ -7,6 +7,8 @@ from fedelta.errors import ConfigError
 DEFAULT_PORT = 8470
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+LABEL_PATTERN = rf"{NAME_PATTERN}(?:=[^=\s]{{1,200}})?"
+LABEL_RULE = "KEY or KEY=VALUE: the key like a name, the value without spaces"
 NAME_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
 
 _NAME = re.compile(NAME_PATTERN)

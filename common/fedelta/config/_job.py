@@ -4,11 +4,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from fedelta._names import NAME_PATTERN
+from fedelta._names import LABEL_PATTERN, NAME_PATTERN
 from fedelta.config._bind import bind
 from fedelta.config._duration import Duration
 from fedelta.errors import ConfigError
@@ -19,7 +19,9 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 
-AGGREGATORS = ("mean",)
+Label = Annotated[str, Meta(pattern=rf"^{LABEL_PATTERN}\Z")]
+
+AGGREGATORS = ("mean", "sum")
 SERVER_OPTIMIZERS = ("sgd",)
 
 
@@ -33,6 +35,10 @@ class JobConfig:
     """Every random choice of the job derives from it."""
     learner: str = ""
     """Only clients that offer the learner of this name take part. Empty: any learner does."""
+    labels: tuple[Label, ...] = ()
+    """Only clients with all of these labels take part: "gpu" for any value, "site=north" for that one."""
+    share: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    """Where jobs compete for clients, one with share 2 gets twice as many turns as one with share 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,10 @@ class ModelConfig:
     """[model]: where version 0 comes from."""
 
     init: Annotated[str, Meta(min_length=1)]
-    """A safetensors file, relative to the job file, or "first-client": a client builds it with the job's seed."""
+    """A safetensors file, relative to the job file; "first-client": a client builds it with the job's seed; or
+    "job:ID@VERSION": a version of another job on the same coordinator, where VERSION is a number, "latest" or "best"."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """[model.arguments]: keyword arguments for the learner's `model()`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +84,7 @@ class AggregatorConfig:
     """[aggregator]: how updates become one."""
 
     name: str = "mean"
-    """"mean": the average of the deltas, weighted by examples."""
+    """"mean": the average of the deltas, weighted by examples. "sum": their plain sum, as statistics need it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +105,10 @@ class EvaluateConfig:
     """Evaluate after every so many rounds, and after the last one. 0: never."""
     fraction: Share = 1.0
     """Which share of the connected clients evaluates (rounded up)."""
+    metric: str = ""
+    """The metric by which versions are compared. Empty: "accuracy" where clients report it, else "loss", at its least."""
+    goal: Literal["max", "min"] = "max"
+    """Whether the best version has the greatest or the least `metric`."""
 
 
 @dataclass(frozen=True, kw_only=True)

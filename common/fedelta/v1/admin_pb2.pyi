@@ -110,6 +110,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """The client handed it back."""
     OUTCOME_REJECTED: _Outcome.ValueType  # 7
     """The result was refused: not finite, wrong shape, absurd weight."""
+    OUTCOME_DECLINED: _Outcome.ValueType  # 8
+    """The client's site does not take part in the job."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How an assignment ended."""
@@ -130,6 +132,8 @@ OUTCOME_RETURNED: Outcome.ValueType  # 6
 """The client handed it back."""
 OUTCOME_REJECTED: Outcome.ValueType  # 7
 """The result was refused: not finite, wrong shape, absurd weight."""
+OUTCOME_DECLINED: Outcome.ValueType  # 8
+"""The client's site does not take part in the job."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _ClientState:
@@ -316,6 +320,8 @@ class Job(_message.Message):
     TOML_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
     INITIAL_DIGEST_FIELD_NUMBER: _builtins.int
+    BEST_VERSION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The job's id."""
     name: _builtins.str
@@ -327,13 +333,19 @@ class Job(_message.Message):
     rounds_done: _builtins.int
     """Rounds closed so far."""
     rounds_max: _builtins.int
-    """Rounds to run."""
+    """Rounds to run, as things stand: the job file's number, or what ExtendJob made of it."""
     toml: _builtins.str
     """The job file's text."""
     waiting_for: _builtins.str
     """What it is waiting for, for people to read. Empty: for nothing."""
     initial_digest: _builtins.bytes
     """The initial model's digest, 32 bytes. Empty: there is none yet."""
+    best_version: _builtins.int
+    """The version with the best evaluation so far, by the job's [evaluate] metric. Absent: none was evaluated, or the
+    job comes from ListJobs.
+    """
+    origin: _builtins.str
+    """Where the initial model comes from: "JOB@VERSION" for another job's version. Empty: a file or a first client."""
     @_builtins.property
     def submitted(self) -> _timestamp_pb2.Timestamp:
         """When it was submitted."""
@@ -356,12 +368,16 @@ class Job(_message.Message):
         toml: _builtins.str = ...,
         waiting_for: _builtins.str = ...,
         initial_digest: _builtins.bytes = ...,
+        best_version: _builtins.int | None = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["submitted", b"submitted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_version", b"_best_version", "best_version", b"best_version", "submitted", b"submitted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "initial_digest", b"initial_digest", "name", b"name", "reason", b"reason", "rounds", b"rounds", "rounds_done", b"rounds_done", "rounds_max", b"rounds_max", "state", b"state", "submitted", b"submitted", "toml", b"toml", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_version", b"_best_version", "best_version", b"best_version", "id", b"id", "initial_digest", b"initial_digest", "name", b"name", "origin", b"origin", "reason", b"reason", "rounds", b"rounds", "rounds_done", b"rounds_done", "rounds_max", b"rounds_max", "state", b"state", "submitted", b"submitted", "toml", b"toml", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__best_version: _TypeAlias = _typing.Literal["best_version"]  # noqa: Y015
+    _WhichOneofArgType__best_version: _TypeAlias = _typing.Literal["_best_version", b"_best_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best_version) -> _WhichOneofReturnType__best_version | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
 
@@ -597,6 +613,7 @@ class JobEvent(_message.Message):
     VERSION_MADE_FIELD_NUMBER: _builtins.int
     ROUND_CLOSED_FIELD_NUMBER: _builtins.int
     ROUND_FAILED_FIELD_NUMBER: _builtins.int
+    EXTENDED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Increases from event to event; numbers may be missing."""
     @_builtins.property
@@ -627,6 +644,10 @@ class JobEvent(_message.Message):
     def round_failed(self) -> Global___RoundFailed:
         """A round could not be completed and will be tried again, or the job pauses."""
 
+    @_builtins.property
+    def extended(self) -> Global___JobExtended:
+        """The job has another number of rounds."""
+
     def __init__(
         self,
         *,
@@ -638,12 +659,13 @@ class JobEvent(_message.Message):
         version_made: Global___VersionMade | None = ...,
         round_closed: Global___RoundClosed | None = ...,
         round_failed: Global___RoundFailed | None = ...,
+        extended: Global___JobExtended | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "participation_ended", b"participation_ended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "participation_ended", b"participation_ended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "sequence", b"sequence", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "sequence", b"sequence", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "phase_opened", "participation_ended", "version_made", "round_closed", "round_failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "phase_opened", "participation_ended", "version_made", "round_closed", "round_failed", "extended"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -824,6 +846,28 @@ class RoundFailed(_message.Message):
 Global___RoundFailed: _TypeAlias = RoundFailed  # noqa: Y015
 
 @_typing.final
+class JobExtended(_message.Message):
+    """The job has another number of rounds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUNDS_MAX_FIELD_NUMBER: _builtins.int
+    rounds_max: _builtins.int
+    """Rounds to run in all."""
+    def __init__(
+        self,
+        *,
+        rounds_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rounds_max", b"rounds_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobExtended: _TypeAlias = JobExtended  # noqa: Y015
+
+@_typing.final
 class StopJobRequest(_message.Message):
     """Stops a job."""
 
@@ -949,6 +993,49 @@ class ResumeJobResponse(_message.Message):
 Global___ResumeJobResponse: _TypeAlias = ResumeJobResponse  # noqa: Y015
 
 @_typing.final
+class ExtendJobRequest(_message.Message):
+    """Gives a job another number of rounds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ROUNDS_MAX_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job's id."""
+    rounds_max: _builtins.int
+    """Rounds to run in all; more than the job has run so far."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        rounds_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "rounds_max", b"rounds_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendJobRequest: _TypeAlias = ExtendJobRequest  # noqa: Y015
+
+@_typing.final
+class ExtendJobResponse(_message.Message):
+    """The job has that number of rounds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendJobResponse: _TypeAlias = ExtendJobResponse  # noqa: Y015
+
+@_typing.final
 class ListClientsRequest(_message.Message):
     """Asks for the clients."""
 
@@ -995,6 +1082,46 @@ class Client(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class DeclinedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     LEARNERS_FIELD_NUMBER: _builtins.int
@@ -1002,6 +1129,8 @@ class Client(_message.Message):
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_IDS_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    DECLINED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     state: Global___ClientState.ValueType
@@ -1022,6 +1151,14 @@ class Client(_message.Message):
     def assignment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The assignments it has, by id."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What it says of itself."""
+
+    @_builtins.property
+    def declined(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The jobs in which its site does not take part, by id, each with the reason."""
+
     def __init__(
         self,
         *,
@@ -1032,10 +1169,12 @@ class Client(_message.Message):
         last_seen: _timestamp_pb2.Timestamp | None = ...,
         assignment_ids: _abc.Iterable[_builtins.str] | None = ...,
         progress: _builtins.float = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        declined: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen", b"last_seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_ids", b"assignment_ids", "last_seen", b"last_seen", "learners", b"learners", "name", b"name", "progress", b"progress", "software_version", b"software_version", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_ids", b"assignment_ids", "declined", b"declined", "labels", b"labels", "last_seen", b"last_seen", "learners", b"learners", "name", b"name", "progress", b"progress", "software_version", b"software_version", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1132,22 +1271,26 @@ class DownloadModelRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    VERSION_NAME_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job's id."""
     version: _builtins.int
     """The version. Absent: the newest."""
     offset: _builtins.int
     """First byte wanted. Zero: the whole file."""
+    version_name: _builtins.str
+    """"best" or "latest", instead of `version`. Empty: `version` says which."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         version: _builtins.int | None = ...,
         offset: _builtins.int = ...,
+        version_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "job_id", b"job_id", "offset", b"offset", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "job_id", b"job_id", "offset", b"offset", "version", b"version", "version_name", b"version_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
     _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015

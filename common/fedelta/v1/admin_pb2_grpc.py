@@ -70,6 +70,11 @@ class AdminServiceStub(object):
                 request_serializer=fedelta_dot_v1_dot_admin__pb2.ResumeJobRequest.SerializeToString,
                 response_deserializer=fedelta_dot_v1_dot_admin__pb2.ResumeJobResponse.FromString,
                 _registered_method=True)
+        self.ExtendJob = channel.unary_unary(
+                '/fedelta.v1.AdminService/ExtendJob',
+                request_serializer=fedelta_dot_v1_dot_admin__pb2.ExtendJobRequest.SerializeToString,
+                response_deserializer=fedelta_dot_v1_dot_admin__pb2.ExtendJobResponse.FromString,
+                _registered_method=True)
         self.ListClients = channel.unary_unary(
                 '/fedelta.v1.AdminService/ListClients',
                 request_serializer=fedelta_dot_v1_dot_admin__pb2.ListClientsRequest.SerializeToString,
@@ -113,7 +118,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams a job's events, past ones first. Ends after the event that ends the job.
+        """Streams a job's events, past ones first. Ends when all is told of a job that has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +140,13 @@ class AdminServiceServicer(object):
 
     def ResumeJob(self, request, context):
         """Goes on with a paused job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendJob(self, request, context):
+        """Gives a job another number of rounds; a finished one goes on when there are more than it has run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,6 +210,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ResumeJob,
                     request_deserializer=fedelta_dot_v1_dot_admin__pb2.ResumeJobRequest.FromString,
                     response_serializer=fedelta_dot_v1_dot_admin__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'ExtendJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendJob,
+                    request_deserializer=fedelta_dot_v1_dot_admin__pb2.ExtendJobRequest.FromString,
+                    response_serializer=fedelta_dot_v1_dot_admin__pb2.ExtendJobResponse.SerializeToString,
             ),
             'ListClients': grpc.unary_unary_rpc_method_handler(
                     servicer.ListClients,
@@ -405,6 +422,33 @@ class AdminService(object):
             '/fedelta.v1.AdminService/ResumeJob',
             fedelta_dot_v1_dot_admin__pb2.ResumeJobRequest.SerializeToString,
             fedelta_dot_v1_dot_admin__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedelta.v1.AdminService/ExtendJob',
+            fedelta_dot_v1_dot_admin__pb2.ExtendJobRequest.SerializeToString,
+            fedelta_dot_v1_dot_admin__pb2.ExtendJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,13 +40,15 @@ class AdminServiceStub:
     GetJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetJobRequest, _admin_pb2.GetJobResponse]
     """Everything about one job."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchJobRequest, _admin_pb2.WatchJobResponse]
-    """Streams a job's events, past ones first. Ends after the event that ends the job."""
+    """Streams a job's events, past ones first. Ends when all is told of a job that has ended."""
     StopJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.StopJobRequest, _admin_pb2.StopJobResponse]
     """Ends a job now; open assignments are cancelled, versions are kept."""
     PauseJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PauseJobRequest, _admin_pb2.PauseJobResponse]
     """Lets the open round finish and opens no further one."""
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeJobRequest, _admin_pb2.ResumeJobResponse]
     """Goes on with a paused job."""
+    ExtendJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExtendJobRequest, _admin_pb2.ExtendJobResponse]
+    """Gives a job another number of rounds; a finished one goes on when there are more than it has run."""
     ListClients: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListClientsRequest, _admin_pb2.ListClientsResponse]
     """Lists the clients that have registered since the coordinator started, by name."""
     UploadModel: _grpc.StreamUnaryMultiCallable[_admin_pb2.UploadModelRequest, _admin_pb2.UploadModelResponse]
@@ -66,13 +68,15 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetJobRequest, _admin_pb2.GetJobResponse]  # type: ignore[assignment]
     """Everything about one job."""
     WatchJob: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchJobRequest, _admin_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams a job's events, past ones first. Ends after the event that ends the job."""
+    """Streams a job's events, past ones first. Ends when all is told of a job that has ended."""
     StopJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.StopJobRequest, _admin_pb2.StopJobResponse]  # type: ignore[assignment]
     """Ends a job now; open assignments are cancelled, versions are kept."""
     PauseJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.PauseJobRequest, _admin_pb2.PauseJobResponse]  # type: ignore[assignment]
     """Lets the open round finish and opens no further one."""
     ResumeJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeJobRequest, _admin_pb2.ResumeJobResponse]  # type: ignore[assignment]
     """Goes on with a paused job."""
+    ExtendJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExtendJobRequest, _admin_pb2.ExtendJobResponse]  # type: ignore[assignment]
+    """Gives a job another number of rounds; a finished one goes on when there are more than it has run."""
     ListClients: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListClientsRequest, _admin_pb2.ListClientsResponse]  # type: ignore[assignment]
     """Lists the clients that have registered since the coordinator started, by name."""
     UploadModel: _aio.StreamUnaryMultiCallable[_admin_pb2.UploadModelRequest, _admin_pb2.UploadModelResponse]  # type: ignore[assignment]
@@ -113,7 +117,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchJobResponse], _abc.AsyncIterator[_admin_pb2.WatchJobResponse]]:
-        """Streams a job's events, past ones first. Ends after the event that ends the job."""
+        """Streams a job's events, past ones first. Ends when all is told of a job that has ended."""
 
     @_abc_1.abstractmethod
     def StopJob(
@@ -138,6 +142,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ResumeJobResponse, _abc.Awaitable[_admin_pb2.ResumeJobResponse]]:
         """Goes on with a paused job."""
+
+    @_abc_1.abstractmethod
+    def ExtendJob(
+        self,
+        request: _admin_pb2.ExtendJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ExtendJobResponse, _abc.Awaitable[_admin_pb2.ExtendJobResponse]]:
+        """Gives a job another number of rounds; a finished one goes on when there are more than it has run."""
 
     @_abc_1.abstractmethod
     def ListClients(

@@ -90,6 +90,10 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """The client hands the assignment back, because it is shutting down."""
     FAILURE_KIND_CLIENT: _FailureKind.ValueType  # 5
     """The client could not do it for a reason of its own: disk full, transfer impossible."""
+    FAILURE_KIND_DECLINED: _FailureKind.ValueType  # 6
+    """The site does not take part in this job: its policy refuses it, or its operator has not approved it. The client
+    is not drawn for the job again before `retry_after` is over or it has registered again.
+    """
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """Why an assignment failed."""
@@ -106,6 +110,10 @@ FAILURE_KIND_RETURNED: FailureKind.ValueType  # 4
 """The client hands the assignment back, because it is shutting down."""
 FAILURE_KIND_CLIENT: FailureKind.ValueType  # 5
 """The client could not do it for a reason of its own: disk full, transfer impossible."""
+FAILURE_KIND_DECLINED: FailureKind.ValueType  # 6
+"""The site does not take part in this job: its policy refuses it, or its operator has not approved it. The client
+is not drawn for the job again before `retry_after` is over or it has registered again.
+"""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 @_typing.final
@@ -114,12 +122,33 @@ class RegisterRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CLIENT_NAME_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     PROTOCOL_MIN_FIELD_NUMBER: _builtins.int
     PROTOCOL_MAX_FIELD_NUMBER: _builtins.int
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     LEARNERS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     client_name: _builtins.str
     """The client's unique name: 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit.
     It is the client's identity: updates are folded in the order of names.
@@ -138,6 +167,12 @@ class RegisterRequest(_message.Message):
     def learners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The learners this client offers, by name. At least one."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the client says of itself, for jobs that ask for it: for example "site" = "north". A capability such as
+        "gpu" has an empty value. Keys are names like a client's.
+        """
+
     def __init__(
         self,
         *,
@@ -147,10 +182,11 @@ class RegisterRequest(_message.Message):
         protocol_max: _builtins.int = ...,
         software_version: _builtins.str = ...,
         learners: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_name", b"client_name", "learners", b"learners", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_id", b"session_id", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_name", b"client_name", "labels", b"labels", "learners", b"learners", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_id", b"session_id", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,6 +351,8 @@ class Assignment(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     TIME_LEFT_FIELD_NUMBER: _builtins.int
+    MODEL_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    ROUNDS_MAX_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique and stable: the same piece of work has the same id when it is handed out again."""
     kind: Global___AssignmentKind.ValueType
@@ -333,6 +371,10 @@ class Assignment(_message.Message):
     """Seed for every random choice of this assignment, from the job's seed, the round and the client's
     name; for INITIALIZE the job's own seed. Less than 2^63.
     """
+    model_arguments_json: _builtins.str
+    """The job's [model.arguments] table as a JSON object: what the learner's model is built with."""
+    rounds_max: _builtins.int
+    """How many rounds the job runs as things stand."""
     @_builtins.property
     def model(self) -> Global___ModelRef:
         """The model to start from. Absent for INITIALIZE."""
@@ -359,10 +401,12 @@ class Assignment(_message.Message):
         seed: _builtins.int = ...,
         lease: _duration_pb2.Duration | None = ...,
         time_left: _duration_pb2.Duration | None = ...,
+        model_arguments_json: _builtins.str = ...,
+        rounds_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model", b"model", "time_left", b"time_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "id", b"id", "job_id", b"job_id", "job_name", b"job_name", "kind", b"kind", "learner", b"learner", "lease", b"lease", "model", b"model", "round", b"round", "seed", b"seed", "time_left", b"time_left"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "id", b"id", "job_id", b"job_id", "job_name", b"job_name", "kind", b"kind", "learner", b"learner", "lease", b"lease", "model", b"model", "model_arguments_json", b"model_arguments_json", "round", b"round", "rounds_max", b"rounds_max", "seed", b"seed", "time_left", b"time_left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -865,6 +909,7 @@ class ReportFailureRequest(_message.Message):
     ASSIGNMENT_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that Register opened."""
     assignment_id: _builtins.str
@@ -873,6 +918,10 @@ class ReportFailureRequest(_message.Message):
     """What kind of failure it is."""
     message: _builtins.str
     """One or two sentences for the job's operator; at most 2,000 characters are kept. No traceback and no data."""
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """With DECLINED: when the client may be asked again. Absent: when it registers again."""
+
     def __init__(
         self,
         *,
@@ -880,10 +929,11 @@ class ReportFailureRequest(_message.Message):
         assignment_id: _builtins.str = ...,
         kind: Global___FailureKind.ValueType = ...,
         message: _builtins.str = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "kind", b"kind", "message", b"message", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "kind", b"kind", "message", b"message", "retry_after", b"retry_after", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -97,7 +97,7 @@ class CoordinatorServiceServicer(object):
     def Register(self, request, context):
         """Opens a session for a client name. Refused with ALREADY_EXISTS while another live process holds it.
         Repeating it with the same session id is harmless: it is how a client comes back after a restart
-        of the coordinator.
+        of the coordinator, and how it says that it takes jobs again that it declined.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,7 @@ class CoordinatorServiceStub:
     Register: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.RegisterRequest, _coordinator_pb2.RegisterResponse]
     """Opens a session for a client name. Refused with ALREADY_EXISTS while another live process holds it.
     Repeating it with the same session id is harmless: it is how a client comes back after a restart
-    of the coordinator.
+    of the coordinator, and how it says that it takes jobs again that it declined.
     """
     NextAssignment: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.NextAssignmentRequest, _coordinator_pb2.NextAssignmentResponse]
     """Long poll for work: answered at once when there is an assignment, else after `wait` or earlier.
@@ -78,7 +78,7 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     Register: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.RegisterRequest, _coordinator_pb2.RegisterResponse]  # type: ignore[assignment]
     """Opens a session for a client name. Refused with ALREADY_EXISTS while another live process holds it.
     Repeating it with the same session id is harmless: it is how a client comes back after a restart
-    of the coordinator.
+    of the coordinator, and how it says that it takes jobs again that it declined.
     """
     NextAssignment: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.NextAssignmentRequest, _coordinator_pb2.NextAssignmentResponse]  # type: ignore[assignment]
     """Long poll for work: answered at once when there is an assignment, else after `wait` or earlier.
@@ -118,7 +118,7 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_coordinator_pb2.RegisterResponse, _abc.Awaitable[_coordinator_pb2.RegisterResponse]]:
         """Opens a session for a client name. Refused with ALREADY_EXISTS while another live process holds it.
         Repeating it with the same session id is harmless: it is how a client comes back after a restart
-        of the coordinator.
+        of the coordinator, and how it says that it takes jobs again that it declined.
         """
 
     @_abc_1.abstractmethod
