@@ -47,11 +47,17 @@ class ProtocolMismatchError(FedeltaError):
     status = "FAILED_PRECONDITION"
 
 
-class NameInUseError(FedeltaError):
+class InUseError(FedeltaError):
+    """Another process holds what this one needs: a state directory, a spool, a port."""
+
+    code = "in-use"
+    status = "ALREADY_EXISTS"
+
+
+class NameInUseError(InUseError):
     """Another live process holds the client name."""
 
     code = "name-in-use"
-    status = "ALREADY_EXISTS"
 
 
 class UnknownSessionError(FedeltaError):

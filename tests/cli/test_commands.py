@@ -134,9 +134,9 @@ def test_clients_json(coordinator: FakeCoordinator) -> None:
     assert (client["name"], client["state"], client["learners"]) == ("site-1", "idle", ["digits:Digits"])
 
 
-def test_an_error_of_the_coordinator_is_one_line_and_exit_code_1(coordinator: FakeCoordinator) -> None:
+def test_an_error_of_the_coordinator_is_one_line_and_its_exit_code(coordinator: FakeCoordinator) -> None:
     result = fedelta("job", "show", "nope", coordinator=coordinator)
-    assert (result.exit_code, result.stderr) == (1, "error: there is no job 'nope'\n")
+    assert (result.exit_code, result.stderr) == (5, "error: there is no job 'nope'\n")
 
 
 def test_export_writes_the_version_and_asks_before_overwriting(coordinator: FakeCoordinator, tmp_path: Path) -> None:

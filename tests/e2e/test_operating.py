@@ -85,7 +85,7 @@ def test_nobody_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     failed = fedelta("job", "list", "--server", f"127.0.0.1:{port}")
-    assert failed.returncode == 1
+    assert failed.returncode == 4
     assert f"no coordinator answers at 127.0.0.1:{port}" in failed.stderr
     assert len(failed.stderr.splitlines()) == 1
 

@@ -6,12 +6,29 @@ neither the coordinator nor the client, and starts quickly.
 
 import click
 
-from fedelta import __version__
 from fedelta.cli._group import CommandGroup
 
 
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    from fedelta.cli._version import version_line
+
+    if wanted and not context.resilient_parsing:
+        click.echo(version_line())
+        context.exit()
+
+
+_version_option = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of fedelta, its protocol and what it runs on.",
+)
+
+
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="fedelta")
+@_version_option
 def main() -> None:
     """Train one model on data that stays where it is.
 

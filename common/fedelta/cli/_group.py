@@ -9,13 +9,10 @@ from typing import Any
 
 import click
 
-from fedelta.errors import ConfigError, FedeltaError
+from fedelta.cli._exit import ExitCode, code_of
+from fedelta.errors import FedeltaError
 
 ENTRY_POINTS = "fedelta.commands"
-
-FAILED = 1
-USAGE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _ORDER = ("demo", "server", "client", "job", "clients", "model")
 
@@ -102,20 +99,20 @@ def exit_code(run: Callable[[], Any]) -> int:
         error.show()
         return error.exit_code
     except click.Abort:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except (FedeltaError, ModuleNotFoundError, BrokenPipeError) as error:
         if os.environ.get("FEDELTA_DEBUG"):
             raise
         return _tell(error)
     # click returns what ctx.exit() was given.
-    return result if isinstance(result, int) else 0
+    return result if isinstance(result, int) else ExitCode.DONE
 
 
 def _tell(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         # Nobody reads on (`fedelta job list | head`); keep the interpreter from writing again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return ExitCode.FAILED
     hint = f"; to get it: {pip_line(error)}" if isinstance(error, ModuleNotFoundError) else ""
     click.echo(f"error: {error}{hint}", err=True)
-    return USAGE if isinstance(error, ConfigError) else FAILED
+    return code_of(error) if isinstance(error, FedeltaError) else ExitCode.FAILED
