@@ -18,6 +18,7 @@ from fedelta_server.aggregate.parts import (
     Needs,
     ServerOptimizer,
     Sgd,
+    Sum,
     build_aggregator,
     build_optimizer,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "ServerOptimizer",
     "Sgd",
     "Stored",
+    "Sum",
     "WeightedUpdate",
     "admit_model",
     "admit_update",

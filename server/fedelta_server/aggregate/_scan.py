@@ -12,8 +12,9 @@ from fedelta_server.aggregate._segments import BLOCK_ELEMENTS, Segment, locate
 from fedelta_server.aggregate._values import Block, Stored, is_narrow, squares, widen
 from fedelta_server.store.io import read_exactly
 
-MAX_MAGNITUDE = 1e18
-"""Values beyond this are refused: their squares leave float32, and no model that trains holds them."""
+MAX_MAGNITUDE = {DType.F32: 1e18, DType.F64: 1e140}
+"""Values beyond this are refused, by the type in which they travel: their squares (in float64 also sums of many squares)
+leave the type's range. No model that trains holds them; sums of a million squares, as in statistics, may pass 1e18."""
 
 _BUFFER_BYTES = 1 << 20
 _ADVICE = "Training has probably diverged: lower the learning rate or clip gradients"
@@ -22,6 +23,8 @@ _ADVICE = "Training has probably diverged: lower the learning rate or clip gradi
 @dataclass(frozen=True)
 class _Fault:
     value: float
+    most: float
+    """What is allowed there."""
     at: int
     """In bytes from the start of the file."""
 
@@ -65,7 +68,7 @@ class Scanner:
         if not np.isfinite(self._fault.value):
             raise NotFiniteError(f"{where} is {_name(self._fault.value)}. {_ADVICE}")
         raise PayloadError(
-            f"{where} is {self._fault.value:.3g}; magnitudes above {MAX_MAGNITUDE:g} are refused. {_ADVICE}"
+            f"{where} is {self._fault.value:.3g}; magnitudes above {self._fault.most:g} are refused. {_ADVICE}"
         )
 
     def _read(self, fd: int, start: int, nbytes: int) -> Stored:
@@ -76,7 +79,7 @@ class Scanner:
         return raw
 
     def _floats(self, fd: int, part: Segment) -> None:
-        width = part.dtype.width
+        width, most = part.dtype.width, MAX_MAGNITUDE[part.dtype.update]
         for first, count in part.blocks(min(BLOCK_ELEMENTS, _BUFFER_BYTES // width)):
             at = part.start + first * width
             raw = self._read(fd, at, count * width)
@@ -84,8 +87,8 @@ class Scanner:
             found = squares(block)
             self.sum_of_squares += found
             # Any NaN makes the comparison false; a sum below the bound's square has no value above the bound.
-            if not found <= MAX_MAGNITUDE**2 and self._fault is None:
-                self._fault = _first_fault(block, at, width)
+            if not found <= most**2 and self._fault is None:
+                self._fault = _first_fault(block, most, at, width)
 
     def _numbers(self, stored: Stored, dtype: DType) -> Block:
         if not is_narrow(dtype):
@@ -95,12 +98,12 @@ class Scanner:
         return block
 
 
-def _first_fault(block: Block, at: int, width: int) -> _Fault | None:
-    bad = ~(np.abs(block) <= MAX_MAGNITUDE)
+def _first_fault(block: Block, most: float, at: int, width: int) -> _Fault | None:
+    bad = ~(np.abs(block) <= most)
     if not bad.any():
         return None
     first = int(bad.argmax())
-    return _Fault(float(block[first]), at + first * width)
+    return _Fault(float(block[first]), most, at + first * width)
 
 
 def describe(schema: Schema, at: Mapping[str, int], byte: int) -> str:

@@ -79,12 +79,27 @@ class Mean:
     def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> Accumulator:
         """See `Aggregator`. Weights are divided by their sum."""
         total = float(sum(weights))
-        return _MeanAccumulator([weight / total for weight in weights], dtype, block)
+        return _WeightedSum([weight / total for weight in weights], dtype, block)
 
 
-class _MeanAccumulator:
-    def __init__(self, shares: Sequence[float], dtype: DType, block: int) -> None:
-        self._shares = shares
+@dataclass(frozen=True)
+class Sum:
+    """The plain sum of the deltas, whatever their weights: what statistics need, where each client adds its counts.
+
+    Sums are float64 also for float32 updates, so integers are added exactly as long as the sum stays below 2^53
+    (and below 2^24 in a float32 model). A model that trains would move by as many times the mean as there are clients.
+    """
+
+    needs: Needs = Needs.SUM
+
+    def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> Accumulator:
+        """See `Aggregator`. Weights do not count."""
+        return _WeightedSum([1.0] * len(weights), dtype, block)
+
+
+class _WeightedSum:
+    def __init__(self, factors: Sequence[float], dtype: DType, block: int) -> None:
+        self._factors = factors
         self._sum = np.empty(block, np.float64)
         self._term = np.empty(block, np.float64)
         self._result = np.empty(block, dtype.storage)
@@ -97,7 +112,7 @@ class _MeanAccumulator:
         total = self._sum[: self._count]
         term = total if index == 0 else self._term[: self._count]
         np.copyto(term, delta)
-        np.multiply(term, self._shares[index], out=term)
+        np.multiply(term, self._factors[index], out=term)
         if index > 0:
             np.add(total, term, out=total)
 
@@ -122,6 +137,7 @@ class Sgd:
 
 _AGGREGATORS: Mapping[str, Callable[[AggregatorConfig], Aggregator]] = {
     "mean": lambda _: Mean(),
+    "sum": lambda _: Sum(),
 }
 _OPTIMIZERS: Mapping[str, Callable[[ServerOptimizerConfig], ServerOptimizer]] = {
     "sgd": lambda config: Sgd(config.lr),

@@ -107,6 +107,12 @@ def test_many_large_values_at_the_bound_are_not(tmp_path: Path) -> None:
     assert np.isfinite(_admit_delta(tmp_path, delta).norm)
 
 
+def test_float64_has_room_for_sums_of_squares_but_not_for_everything(tmp_path: Path) -> None:
+    assert _admit_delta(tmp_path, _delta("scale", (), 1e139)).norm == pytest.approx(1e139)
+    with pytest.raises(PayloadError, match=r"scale.* is 1.1e\+140; magnitudes above 1e\+140 are refused"):
+        _admit_delta(tmp_path, _delta("scale", (), 1.1e140))
+
+
 def test_the_first_bad_value_in_the_file_is_the_one_named(tmp_path: Path) -> None:
     delta = _delta("fc.weight", (250, 0), np.nan)
     delta["fc.weight"][2, 0] = np.inf
