@@ -1,8 +1,10 @@
 """What one assignment does at a client: the client's trainer process and the simulation both call this."""
 
 import difflib
+import gc
 import importlib
 import inspect
+import json
 import math
 import operator
 import random
@@ -11,13 +13,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from fedelta._arguments import build_model, needs_no_arguments
 from fedelta.errors import LearnerError, PayloadError, WeightError
 from fedelta.learner import MAX_EXAMPLES, EvalResult, Learner, Task, TrainResult
-from fedelta.models import Written, bind_model, is_torch_module, read_arrays, write_arrays
+from fedelta.models import ModelState, Written, bind_model, is_torch_module, read_arrays, write_arrays
+
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
+"""For a job without [model.arguments]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,49 +65,83 @@ class EvalOutcome:
     """How long the learner evaluated."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """A model object, and what it was built with."""
+
+    arguments: str
+    model: Any
+    state: ModelState
+
+
 class Workbench:
     """A learner with its one model object. Not for use by several threads at a time.
 
     The learner must have been set up. What it raises comes through as it is; `LearnerError` or `WeightError` say
-    that what it returned cannot be used.
+    that what it returned cannot be used, or that its `model()` does not take the job's arguments.
+
+    One that surely needs no arguments is built here, so that a model that cannot be built is found before there is work.
     """
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
-        self._model = learner.model()
-        self._state = bind_model(self._model)
         self._durable = type(learner).durable_state is not Learner.durable_state
+        self._built: _Built | None = None
+        if needs_no_arguments(learner):
+            self._have(NO_ARGUMENTS)
 
-    def train(self, task: Task, model: Path, out: Path, *, state: StateFiles | None = None) -> TrainOutcome:
+    def train(
+        self,
+        task: Task,
+        model: Path,
+        out: Path,
+        *,
+        arguments: Mapping[str, Any] = NO_ARGUMENTS,
+        state: StateFiles | None = None,
+    ) -> TrainOutcome:
         """Trains from the model file `model`, writes the update file `out`.
 
-        With `state` a learner that has durable state gets it back first; afterwards it is on disk. Without, the
-        learner starts afresh and nothing is kept.
+        `arguments` are those of the learner's `model()`, as JSON has them. With `state` a learner that has durable
+        state gets it back first; afterwards it is on disk. Without, the learner starts afresh and nothing is kept.
         """
-        self._state.load(model)
+        built = self._have(arguments)
+        built.state.load(model)
         self._load_durable(state)
-        self._begin(task, training=True)
+        _begin(task, built.model, training=True)
         began = time.perf_counter()
-        result = self._learner.train(self._model, task)
+        result = self._learner.train(built.model, task)
         seconds = time.perf_counter() - began
         examples, metrics = _checked(result, TrainResult, "train")
-        written = self._state.write_delta(model, out)
+        written = built.state.write_delta(model, out)
         saved = self._save_durable(state)
         return TrainOutcome(examples=examples, metrics=metrics, written=written, state_saved=saved, seconds=seconds)
 
-    def evaluate(self, task: Task, model: Path) -> EvalOutcome:
-        """Evaluates the model file `model`."""
-        self._state.load(model)
-        self._begin(task, training=False)
+    def evaluate(self, task: Task, model: Path, *, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> EvalOutcome:
+        """Evaluates the model file `model`. `arguments`: as for `train`."""
+        built = self._have(arguments)
+        built.state.load(model)
+        _begin(task, built.model, training=False)
         began = time.perf_counter()
-        result = self._learner.evaluate(self._model, task)
+        result = self._learner.evaluate(built.model, task)
         seconds = time.perf_counter() - began
         examples, metrics = _checked(result, EvalResult, "evaluate")
         return EvalOutcome(examples=examples, metrics=metrics, seconds=seconds)
 
-    def initialize(self, task: Task, out: Path) -> Written:
+    def initialize(self, task: Task, out: Path, *, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> Written:
         """Builds a fresh model from the task's seed and writes it to `out` as a model file."""
-        return initialize(self._learner, task, out)
+        return initialize(self._learner, task, out, arguments=arguments)
+
+    def _have(self, arguments: Mapping[str, Any]) -> _Built:
+        """The model object that was built with these arguments. There is no other one at the same time."""
+        # As text: to Python 1, 1.0 and True are equal.
+        wanted = json.dumps(dict(arguments), sort_keys=True, default=repr)
+        if self._built is None or self._built.arguments != wanted:
+            if self._built is not None:
+                self._built = None
+                gc.collect()  # modules may refer to each other in circles
+            model = build_model(self._learner, arguments)
+            self._built = _Built(arguments=wanted, model=model, state=bind_model(model))
+        return self._built
 
     def _load_durable(self, state: StateFiles | None) -> None:
         if self._durable:
@@ -120,16 +161,17 @@ class Workbench:
             raise LearnerError(f"durable_state(): {error}") from None
         return True
 
-    def _begin(self, task: Task, *, training: bool) -> None:
-        seed_everything(task.seed)
-        if is_torch_module(self._model):
-            self._model.train(training)
 
-
-def initialize(learner: Learner, task: Task, out: Path) -> Written:
-    """Seeds, builds a fresh model and writes it to `out`: the same seed gives the same file everywhere."""
+def _begin(task: Task, model: Any, *, training: bool) -> None:
     seed_everything(task.seed)
-    return bind_model(learner.model()).write_model(out)
+    if is_torch_module(model):
+        model.train(training)
+
+
+def initialize(learner: Learner, task: Task, out: Path, *, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> Written:
+    """Seeds, builds a fresh model and writes it to `out`: the same seed and arguments give the same file everywhere."""
+    seed_everything(task.seed)
+    return bind_model(build_model(learner, arguments)).write_model(out)
 
 
 def seed_everything(seed: int) -> None:

@@ -65,9 +65,12 @@ class EvalResult:
 class Learner:
     """Model, data, training and evaluation at one site.
 
-    The runtime makes one instance per trainer process, sets `data` and `device`, calls `setup` once and
-    `model` once, and then `train` and `evaluate` for every assignment with that same model object, whose
-    tensors hold the round's model. Whatever `train` leaves in the model is the result.
+    The runtime makes one instance per trainer process, sets `data` and `device`, calls `setup` once, and then
+    `train` and `evaluate` for every assignment, with a model object whose tensors hold the round's model. Whatever
+    `train` leaves in the model is the result.
+
+    The model object stays the same while the arguments of `model` do; where an assignment comes with others, `model`
+    is called again. So an optimizer belongs to one `train`, not to the learner: it would hold on to an old model.
 
     A model is a `torch.nn.Module`, or a mutable mapping of names to numpy arrays.
     """
@@ -84,7 +87,11 @@ class Learner:
         """Called once, before `model`: read the data here."""
 
     def model(self) -> Any:
-        """Builds the model. Its values matter only where it becomes a job's initial model."""
+        """Builds the model. Its values matter only where it becomes a job's initial model.
+
+        It may take keyword arguments, such as `def model(self, hidden=64, dropout=0.1)`: a job gives them in its
+        [model.arguments]. With defaults for all of them a model that cannot be built is found when the client starts.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define model()")
 
     def train(self, model: Any, task: Task) -> TrainResult:

@@ -4,6 +4,7 @@ import math
 import random
 import sys
 import textwrap
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fedelta import EvalResult, Learner, Task, TrainResult
 from fedelta.errors import LearnerError, WeightError
-from fedelta.execution import StateFiles, Workbench, load_learner, offered_name
+from fedelta.execution import StateFiles, Workbench, initialize, load_learner, offered_name
 from fedelta.learner import MAX_EXAMPLES
 
 
@@ -164,6 +165,133 @@ def test_what_the_learner_raises_comes_through_and_the_bench_goes_on(base: Path,
 
     bench.train(Task(), base, tmp_path / "delta")
     np.testing.assert_allclose(safetensors.numpy.load_file(tmp_path / "delta")["w"], 1.0)
+
+
+class Sized(Adder):
+    """Its model is as large as it is told to be; counts how often it is built, and how many there are at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.built: list[dict[str, Any]] = []
+        self.seen: list[Any] = []
+
+    def model(self, width: int = 4, *, bias: bool = True) -> dict[str, np.ndarray]:
+        self.built.append({"width": width, "bias": bias})
+        return {"w": np.random.random(width), **({"b": np.zeros((), np.float32)} if bias else {})}
+
+    def train(self, model: Any, task: Task) -> Any:
+        self.seen.append(model)
+        return super().train(model, task)
+
+
+def test_a_model_is_built_with_the_arguments_of_the_assignment(tmp_path: Path) -> None:
+    bench, shapes = Workbench(Sized()), {}
+    for name, arguments in {"small": {"width": 2, "bias": False}, "large": {"width": 9}, "plain": {}}.items():
+        bench.initialize(Task(seed=1), tmp_path / name, arguments=arguments)
+        bench.evaluate(Task(), tmp_path / name, arguments=arguments)
+        bench.train(Task(), tmp_path / name, tmp_path / "delta", arguments=arguments)
+        found = safetensors.numpy.load_file(tmp_path / "delta")
+        shapes[name] = {tensor: array.shape for tensor, array in found.items()}
+    assert shapes == {"small": {"w": (2,)}, "large": {"w": (9,), "b": ()}, "plain": {"w": (4,), "b": ()}}
+
+
+def test_the_model_object_stays_while_the_arguments_do(base: Path, tmp_path: Path) -> None:
+    learner = Sized()
+    bench = Workbench(learner)
+    for arguments in ({}, {"width": 4, "bias": True}, {"bias": True, "width": 4}, {"width": 4, "bias": 1}):
+        bench.train(Task(), base, tmp_path / "delta", arguments=arguments)
+        bench.evaluate(Task(), base, arguments=arguments)
+
+    first, second, third, fourth = learner.seen
+    assert second is third
+    assert len({id(first), id(second), id(fourth)}) == 3
+    assert learner.built == [{"width": 4, "bias": True}] * 3
+
+
+def test_the_old_model_is_gone_when_the_next_one_is_built(tmp_path: Path) -> None:
+    """Even one that refers to itself: two large models may not fit in memory."""
+    alive: list[int] = []
+
+    class Ring(nn.Linear):
+        def __init__(self, width: int) -> None:
+            super().__init__(width, 1)
+            self.forward = self.forward  # type: ignore[method-assign]  # as a wrapper does
+
+    class Rings(Learner):
+        last: weakref.ref[nn.Module] | None = None
+
+        def model(self, width: int = 2) -> nn.Module:
+            alive.append(self.last is not None and self.last() is not None)
+            made = Ring(width)
+            self.last = weakref.ref(made)
+            return made
+
+        def evaluate(self, model: nn.Module, task: Task) -> EvalResult:  # noqa: ARG002
+            return EvalResult(examples=1, metrics={})
+
+    bench = Workbench(Rings())
+    for width in (3, 4):
+        initialize(Rings(), Task(), tmp_path / "base", arguments={"width": width})
+        alive.clear()
+        bench.evaluate(Task(), tmp_path / "base", arguments={"width": width})
+        assert alive == [False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"witdh": 3}, r"Sized.model\(\) takes no argument 'witdh'; did you mean 'width'\? It takes width, bias$"),
+        ({"width": 3, "layers": 2}, r"Sized.model\(\) takes no argument 'layers'; it takes width, bias$"),
+        ({"self": 1}, "takes no argument 'self'"),
+    ],
+)
+def test_an_argument_that_the_model_does_not_take_is_named(
+    base: Path, tmp_path: Path, arguments: dict[str, Any], complaint: str
+) -> None:
+    bench = Workbench(Sized())
+    for work in (
+        lambda: bench.train(Task(), base, tmp_path / "delta", arguments=arguments),
+        lambda: bench.evaluate(Task(), base, arguments=arguments),
+        lambda: bench.initialize(Task(), tmp_path / "new", arguments=arguments),
+    ):
+        with pytest.raises(LearnerError, match=complaint):
+            work()
+    bench.train(Task(), base, tmp_path / "delta", arguments={"width": 4})
+
+
+def test_a_model_without_arguments_says_so(learner: Adder, base: Path) -> None:
+    with pytest.raises(LearnerError, match=r"Adder.model\(\) takes no argument 'width'; it takes none"):
+        Workbench(learner).evaluate(Task(), base, arguments={"width": 4})
+
+
+def test_a_model_may_take_any_argument(base: Path) -> None:
+    class Open(Sized):
+        def model(self, **options: Any) -> Any:  # type: ignore[override]  # on purpose
+            return super().model(options["size"])
+
+    assert Workbench(Open()).evaluate(Task(), base, arguments={"size": 4}).examples == 2
+
+
+def test_a_model_that_needs_an_argument_is_built_when_it_is_given(base: Path) -> None:
+    class Needy(Sized):
+        def model(self, width: int, *, bias: bool = True) -> Any:  # type: ignore[override]  # on purpose
+            return super().model(width, bias=bias)
+
+    bench = Workbench(Needy())
+    with pytest.raises(
+        LearnerError, match=r"Needy.model\(\) needs the argument 'width'; give it in \[model.arguments\]"
+    ):
+        bench.evaluate(Task(), base)
+    assert bench.evaluate(Task(), base, arguments={"width": 4}).examples == 2
+
+
+def test_a_model_that_cannot_be_built_is_found_before_there_is_work() -> None:
+    class Broken(Learner):
+        def model(self, width: int = 0) -> Any:
+            return 1 / width
+
+    with pytest.raises(ZeroDivisionError):
+        Workbench(Broken())
 
 
 class Torchy(Learner):

@@ -1,5 +1,7 @@
 """Mappings of numpy arrays to and from files."""
 
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def test_a_delta_is_the_difference_wherever_blocks_end(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(block_loop, "BLOCK", block)
         bind_model(base).write_model(folder / "base")
-        bind_model(new).write_delta(folder / "base", folder / "delta")
+        written = bind_model(new).write_delta(folder / "base", folder / "delta")
 
     found = safetensors.numpy.load_file(folder / "delta")
 
@@ -50,6 +52,28 @@ def test_a_delta_is_the_difference_wherever_blocks_end(
     for name in floats:
         wide = np.float64 if kinds[name][0] == "f8" else np.float32
         np.testing.assert_array_equal(found[name], new[name].astype(wide) - base[name].astype(wide), strict=True)
+    assert written.norm == pytest.approx(math.sqrt(sum((found[name].astype(float) ** 2).sum() for name in floats)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "norm"),
+    [
+        ("f4", 3e-30, 6e-30),
+        ("f4", 1e38, 2e38),
+        ("f8", 1e-150, 2e-150),
+        # Squares that no float64 holds: the norm stays a number.
+        ("f8", 1e200, math.sqrt(sys.float_info.max)),
+    ],
+)
+def test_the_norm_of_an_update_is_a_number_for_tiny_and_for_huge_values(
+    tmp_path: Path, kind: str, value: float, norm: float
+) -> None:
+    model: dict[str, Any] = {"w": np.zeros(4, kind)}
+    state = bind_model(model)
+    assert state.write_model(tmp_path / "base").norm == 0
+    model["w"] += model["w"].dtype.type(value)
+
+    assert state.write_delta(tmp_path / "base", tmp_path / "delta").norm == pytest.approx(norm)
 
 
 def test_arrays_may_be_changed_in_place_or_replaced(tmp_path: Path) -> None:

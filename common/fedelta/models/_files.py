@@ -25,6 +25,8 @@ class Written:
     """BLAKE3-256 of the whole file."""
     length: int
     """Bytes."""
+    norm: float = 0.0
+    """Of an update: its Euclidean norm over all tensors. Zero for models."""
 
 
 @contextmanager
@@ -93,10 +95,10 @@ class HashedFile:
             self._at += done
             left = _after(left, done)
 
-    def finish(self) -> Written:
-        """Cuts off what an earlier, longer file left."""
+    def finish(self, norm: float = 0.0) -> Written:
+        """Cuts off what an earlier, longer file left. `norm` is that of an update."""
         os.ftruncate(self._fd, self._at)
-        return Written(self._hash.digest(), self._at)
+        return Written(self._hash.digest(), self._at, norm)
 
 
 class Window:

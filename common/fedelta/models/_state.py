@@ -1,5 +1,7 @@
 """A model's tensors and files, block by block: the one loop for all kinds of models."""
 
+import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
@@ -117,7 +119,7 @@ class BlockState:
             out = _begin(target, update.header(UPDATE_METADATA))
             for block in blocks(update.tensors):
                 out.write([as_bytes(subtract(block))])
-            return out.finish()
+            return out.finish(subtract.norm)
 
     def _fitting(self, schema: Schema) -> Mapping[str, Cell]:
         cells = self._source.cells(writable=False)
@@ -142,7 +144,8 @@ class _Subtraction:
         self._windows: dict[DType, Window] = {}
         self._out: dict[DType, Array] = {}
         self._scratch = (np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32))
-        self._finite = np.empty(BLOCK, np.bool_)
+        self._wide = np.empty(BLOCK, np.float64)
+        self._squares = 0.0
 
     def __call__(self, block: list[Piece]) -> Array:
         """The differences of a block; valid until the next call. Raises `LearnerError` if one is not finite."""
@@ -153,9 +156,25 @@ class _Subtraction:
                 size = piece.stop - piece.start
                 self._subtract(piece, out[at : at + size])
                 at += size
-        if not np.isfinite(out[:at], out=self._finite[:at]).all():
-            raise LearnerError(_explain(block, self._finite))
+            self._add_up(out[:at], block)
         return out[:at]
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of all differences so far; where that has no number, the greatest that has one."""
+        return math.sqrt(min(self._squares, sys.float_info.max))
+
+    def _add_up(self, out: Array, block: list[Piece]) -> None:
+        """One pass for two ends: a sum of squares that is finite shows that all values are."""
+        wide = out
+        if out.dtype != np.float64:
+            wide = self._wide[: len(out)]
+            np.copyto(wide, out)
+        squares = float(wide.dot(wide))
+        # Squares of large float64 values overflow where the values do not.
+        if not math.isfinite(squares) and not np.isfinite(out).all():
+            raise LearnerError(_explain(block, np.isfinite(out)))
+        self._squares += squares
 
     def _subtract(self, piece: Piece, out: Array) -> None:
         spec = self._layout.schema.by_name[piece.spec.name]
