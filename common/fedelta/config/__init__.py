@@ -4,6 +4,7 @@ from fedelta.config._bind import bind
 from fedelta.config._duration import Duration
 from fedelta.config._job import (
     FIRST_CLIENT,
+    MAX_COUNT,
     AggregatorConfig,
     EvaluateConfig,
     JobConfig,
@@ -17,6 +18,7 @@ from fedelta.config._job import (
 
 __all__ = [
     "FIRST_CLIENT",
+    "MAX_COUNT",
     "AggregatorConfig",
     "Duration",
     "EvaluateConfig",

@@ -15,7 +15,10 @@ from fedelta.errors import ConfigError
 
 FIRST_CLIENT = "first-client"
 
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+MAX_COUNT = 1_000_000
+"""The most rounds of a job, and the most clients of a round."""
+
+Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 
@@ -37,7 +40,7 @@ class JobConfig:
     """Only clients that offer the learner of this name take part. Empty: any learner does."""
     labels: tuple[Label, ...] = ()
     """Only clients with all of these labels take part: "gpu" for any value, "site=north" for that one."""
-    share: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    share: Annotated[float, Meta(ge=0.001, le=1000)] = 1.0
     """Where jobs compete for clients, one with share 2 gets twice as many turns as one with share 1."""
 
 

@@ -50,9 +50,11 @@ class Book:
     @apply.register
     def _(self, record: records.JobSubmitted) -> None:
         initial = ModelRef(0, record.digest, record.length) if record.digest else None
+        spec = parse_job(record.toml, record.job)
         self.jobs[record.job] = Job(
             id=record.job,
-            spec=parse_job(record.toml, record.job),
+            spec=spec,
+            rounds_max=spec.rounds.max,
             toml=record.toml,
             submitted_unix=record.submitted_unix,
             initial=initial,
@@ -67,6 +69,10 @@ class Book:
         job.state, job.reason = record.state, record.reason
         if record.state.ended:
             job.round = None
+
+    @apply.register
+    def _(self, record: records.JobExtended) -> None:
+        self.jobs[record.job].rounds_max = record.rounds_max
 
     @apply.register
     def _(self, record: records.PhaseOpened) -> None:

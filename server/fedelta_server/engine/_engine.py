@@ -15,6 +15,7 @@ from fedelta.errors import (
 from fedelta_server.engine import effects, events, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
+from fedelta_server.engine._extension import check_extension
 from fedelta_server.engine._selection import draw_cohort, draw_evaluators, fitting
 from fedelta_server.engine._state import (
     MAX_METRIC,
@@ -232,6 +233,15 @@ class Engine:
         self._schedule(event.at)
 
     @_handle.register
+    def _(self, event: events.ExtendRequested) -> None:
+        job = self.book.job(event.job)
+        check_extension(job, event.rounds_max)
+        self._record(records.JobExtended(job=job.id, rounds_max=event.rounds_max))
+        if job.state is JobState.FINISHED:
+            self._change_state(job, JobState.RUNNING)
+        self._schedule(event.at)
+
+    @_handle.register
     def _(self, event: events.Folded) -> None:
         job, round_ = self._folding(event)
         if job is None or round_ is None:
@@ -405,7 +415,7 @@ class Engine:
                 digest=job.model.digest,
             )
         )
-        if job.rounds_done >= job.spec.rounds.max:
+        if job.rounds_done >= job.rounds_max:
             self._change_state(job, JobState.FINISHED)
         self._schedule(now)
 

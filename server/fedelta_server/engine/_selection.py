@@ -26,7 +26,7 @@ def draw_cohort(job: Job, number: int, ready: list[Client]) -> list[str]:
 
 def draw_evaluators(job: Job, number: int, live: list[Client]) -> list[str]:
     """Who evaluates what a round made; empty where the job does not evaluate it."""
-    every, last = job.spec.evaluate.every, number >= job.spec.rounds.max
+    every, last = job.spec.evaluate.every, number >= job.rounds_max
     if not every or (number % every and not last):
         return []
     return _lowest(job.spec.job.seed, number, 1, live, math.ceil(job.spec.evaluate.fraction * len(live)))

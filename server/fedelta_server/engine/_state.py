@@ -112,6 +112,8 @@ class Job:
     spec: JobSpec
     toml: str
     submitted_unix: float
+    rounds_max: int
+    """Rounds to run in all: the job file's number, or what the job was extended to."""
     state: JobState = JobState.QUEUED
     reason: str = ""
     initial: ModelRef | None = None

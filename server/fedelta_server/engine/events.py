@@ -148,6 +148,13 @@ class ResumeRequested(JobEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtendRequested(JobEvent):
+    """Run so many rounds in all; a finished job goes on."""
+
+    rounds_max: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Folded(JobEvent):
     """The updates of a round were folded; the new model's file is durable."""
 

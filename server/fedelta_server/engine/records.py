@@ -27,6 +27,12 @@ class JobStateChanged(Record, frozen=True, kw_only=True, tag=True):
     reason: str = ""
 
 
+class JobExtended(Record, frozen=True, kw_only=True, tag=True):
+    """The job runs so many rounds in all, whatever its job file says."""
+
+    rounds_max: int
+
+
 class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
     """A phase of a round was opened for these clients, sorted by name. INITIALIZE belongs to round 0."""
 
@@ -93,5 +99,14 @@ class RoundFailed(Record, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
-AnyRecord = JobSubmitted | JobStateChanged | PhaseOpened | ParticipationEnded | VersionMade | RoundClosed | RoundFailed
+AnyRecord = (
+    JobSubmitted
+    | JobStateChanged
+    | JobExtended
+    | PhaseOpened
+    | ParticipationEnded
+    | VersionMade
+    | RoundClosed
+    | RoundFailed
+)
 """Any record; what a journal row decodes to."""

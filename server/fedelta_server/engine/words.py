@@ -15,7 +15,7 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can happen to the job any more."""
+        """Whether no further round will be opened, unless a finished job is extended."""
         return self in (JobState.FINISHED, JobState.STOPPED, JobState.FAILED)
 
 

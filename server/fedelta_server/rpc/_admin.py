@@ -90,6 +90,13 @@ class AdminService:
         return pb.ResumeJobResponse()
 
     @guarded
+    async def ExtendJob(self, request: pb.ExtendJobRequest, context: Context) -> pb.ExtendJobResponse:
+        await self._coordinator.dispatch(
+            events.ExtendRequested(at=self._coordinator.now(), job=request.job_id, rounds_max=request.rounds_max)
+        )
+        return pb.ExtendJobResponse()
+
+    @guarded
     async def ListClients(self, request: pb.ListClientsRequest, context: Context) -> pb.ListClientsResponse:
         engine, now = self._coordinator.engine, self._coordinator.now()
         unix_offset = time.time() - now

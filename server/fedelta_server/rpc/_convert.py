@@ -26,7 +26,7 @@ def job_message(job: Job, waiting_for: str) -> pb.Job:
         reason=job.reason,
         submitted=timestamp(job.submitted_unix),
         rounds_done=job.rounds_done,
-        rounds_max=job.spec.rounds.max,
+        rounds_max=job.rounds_max,
         toml=job.toml,
         waiting_for=waiting_for,
         initial_digest=job.initial.digest if job.initial else b"",
@@ -71,6 +71,8 @@ def event_message(entry: Entry) -> pb.JobEvent:
         event.state_changed.CopyFrom(pb.JobStateChanged(state=pb.JOB_STATE_QUEUED))
     elif isinstance(record, records.JobStateChanged):
         event.state_changed.CopyFrom(pb.JobStateChanged(state=_STATES[record.state], reason=record.reason))
+    elif isinstance(record, records.JobExtended):
+        event.extended.CopyFrom(pb.JobExtended(rounds_max=record.rounds_max))
     elif isinstance(record, records.PhaseOpened):
         event.phase_opened.CopyFrom(
             pb.PhaseOpened(

@@ -104,9 +104,9 @@ class Journal:
         """The records from which the engine is rebuilt.
 
         Of what lies before a job's last closed round only the outline is needed: its submission, its states, its
-        versions and that round. Reading stays fast however long the job has run.
+        extensions, its versions and that round. Reading stays fast however long the job has run.
         """
-        outline = (records.JobSubmitted, records.JobStateChanged, records.VersionMade)
+        outline = (records.JobSubmitted, records.JobStateChanged, records.JobExtended, records.VersionMade)
         closed = (
             sa.select(_journal.c.job, sa.func.max(_journal.c.sequence).label("sequence"))
             .where(_journal.c.kind == records.RoundClosed.__name__)
