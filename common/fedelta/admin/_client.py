@@ -1,7 +1,7 @@
 """The admin client: typed, synchronous."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -124,11 +124,13 @@ class AdminClient:
         found = self._call(self._stub.ListClients, pb.ListClientsRequest()).clients
         return tuple(map(_convert.client_info, found))
 
-    def watch(self, job_id: str, after: int = 0) -> Iterator[Event]:
+    def watch(
+        self, job_id: str, after: int = 0, *, on_outage: Callable[[UnavailableError], None] | None = None
+    ) -> Iterator[Event]:
         """The job's events, past ones first, then new ones as they happen, until the job has ended.
 
         A restart of the coordinator is waited out; no event is lost or repeated. `after` is the sequence number
-        of the last event already known.
+        of the last event already known. `on_outage` is called when such a wait begins.
         """
         patience = Patience(self._patience)
         # A first call that finds nobody is an error at once: there is nothing to go on with.
@@ -149,6 +151,8 @@ class AdminClient:
                 away = UnavailableError(f"{self.server} ended the events of {job_id}, which has not ended")
             except UnavailableError as error:
                 away = error
+            if on_outage is not None and not patience.tried:
+                on_outage(away)
             patience.wait(away)
 
     def _events(self, job_id: str, after: int) -> Iterator[Event]:

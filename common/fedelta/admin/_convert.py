@@ -91,6 +91,8 @@ def client_info(message: pb.Client) -> t.ClientInfo:
         last_seen=_time(message.last_seen),
         assignments=tuple(message.assignment_ids),
         progress=message.progress,
+        labels=dict(message.labels),
+        declined=dict(message.declined),
     )
 
 
@@ -123,6 +125,10 @@ def _round_failed(message: pb.RoundFailed) -> t.RoundFailed:
     return t.RoundFailed(round=message.round, attempt=message.attempt, reason=message.reason)
 
 
+def _extended(message: pb.JobExtended) -> t.JobExtended:
+    return t.JobExtended(rounds_max=message.rounds_max)
+
+
 _EVENTS: dict[str, Callable[[Any], Any]] = {
     "state_changed": _state_changed,
     "phase_opened": _phase_opened,
@@ -130,6 +136,7 @@ _EVENTS: dict[str, Callable[[Any], Any]] = {
     "version_made": _version_made,
     "round_closed": _round_closed,
     "round_failed": _round_failed,
+    "extended": _extended,
 }
 
 

@@ -55,6 +55,11 @@ class Patience:
         self._since: float | None = None
         self._pause = FIRST_PAUSE
 
+    @property
+    def tried(self) -> bool:
+        """Whether it is away already, since an attempt before."""
+        return self._since is not None
+
     def progress(self) -> None:
         """The coordinator answered."""
         self._since = None

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -43,6 +43,7 @@ class Outcome(enum.StrEnum):
     CANCELLED = "cancelled"
     RETURNED = "returned"
     REJECTED = "rejected"
+    DECLINED = "declined"
     UNKNOWN = "unknown"
 
 
@@ -129,6 +130,10 @@ class ClientInfo:
     """Ids of what it works on."""
     progress: float
     """Share done of its assignment, 0 to 1, as far as it says."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What it says of itself."""
+    declined: Mapping[str, str] = field(default_factory=dict)
+    """The jobs in which its site does not take part, by id, each with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,10 +200,18 @@ class RoundFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobExtended:
+    """The job has another number of rounds."""
+
+    rounds_max: int
+    """In all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened to a job."""
 
     sequence: int
     """Increases from event to event; numbers may be missing."""
     time: datetime
-    what: StateChanged | PhaseOpened | ParticipationEnded | VersionMade | RoundClosed | RoundFailed
+    what: StateChanged | PhaseOpened | ParticipationEnded | VersionMade | RoundClosed | RoundFailed | JobExtended

@@ -1,94 +1,165 @@
-"""Following a job on the terminal."""
+"""Following a job: a live picture on a terminal, one line for each event elsewhere."""
 
-import functools
-from typing import Any
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NoReturn, Protocol, Self
 
 import click
+from rich.console import Console, RenderableType
+from rich.live import Live
 
-from fedelta.admin import (
-    AdminClient,
-    JobState,
-    Outcome,
-    ParticipationEnded,
-    Phase,
-    PhaseOpened,
-    RoundClosed,
-    RoundFailed,
-    RoundInfo,
-    StateChanged,
-    VersionMade,
-)
-from fedelta.cli._output import numbers, plural, size
+from fedelta.admin import AdminClient, Event, JobState, PhaseOpened, StateChanged
+from fedelta.cli import _progress as progress
+from fedelta.cli._describe import describe
+from fedelta.cli._exit import ExitCode
+from fedelta.cli._live import picture
+from fedelta.cli._options import connect
+from fedelta.errors import FedeltaError, UnavailableError
 
-_DOING = {
-    Phase.TRAIN: "training",
-    Phase.EVALUATE: "evaluating",
-    Phase.INITIALIZE: "making the initial model",
-    Phase.UNKNOWN: "working",
-}
+POLL_SECONDS = 1.0
+"""How often the coordinator is asked how far its clients are."""
+
+_ANSWER_SECONDS = 5.0
 
 
-@functools.singledispatch
-def describe(what: Any) -> str:
-    """One line about something that happened; empty where nobody needs to know."""
-    del what
-    return ""
+def follow(admin: AdminClient, job_id: str, *, until_paused: bool, plain: bool = False) -> JobState:
+    """Shows what happens to a job until it has ended (or pauses); returns the state it is in then.
 
-
-@describe.register
-def _state_changed(what: StateChanged) -> str:
-    return f"{what.state}: {what.reason}" if what.reason else str(what.state)
-
-
-@describe.register
-def _phase_opened(what: PhaseOpened) -> str:
-    again = f" (attempt {what.attempt})" if what.attempt > 1 else ""
-    where = f"round {what.round}: " if what.round else ""
-    return f"{where}{_DOING[what.phase]} on {plural(len(what.clients), 'client')}{again}"
-
-
-@describe.register
-def _participation_ended(what: ParticipationEnded) -> str:
-    part = what.participation
-    if part.outcome is Outcome.ACCEPTED:
-        return ""
-    return f"round {what.round}: {part.client} {part.outcome}" + (f": {part.reason}" if part.reason else "")
-
-
-@describe.register
-def _version_made(what: VersionMade) -> str:
-    # Later versions are told with their rounds.
-    return "" if what.version else f"initial model {what.digest[:12]} ({size(what.length)})"
-
-
-@describe.register
-def _round_failed(what: RoundFailed) -> str:
-    return f"round {what.round}: attempt {what.attempt} failed: {what.reason}"
-
-
-@describe.register
-def _round_closed(what: RoundClosed) -> str:
-    return f"round {what.round.number}: {round_line(what.round)}"
-
-
-def round_line(closed: RoundInfo) -> str:
-    """A closed round in one line."""
-    trained = [part for part in closed.clients if part.phase is Phase.TRAIN]
-    counted = sum(part.outcome is Outcome.ACCEPTED for part in trained)
-    traffic = f"{size(closed.bytes_up)} up  {size(closed.bytes_down)} down"
-    parts = [f"{counted} of {plural(len(trained), 'client')}", numbers(closed.metrics or closed.train_metrics), traffic]
-    return "  ".join(part for part in [*parts, f"{closed.seconds:.2f} s"] if part)
-
-
-def follow(admin: AdminClient, job_id: str, *, until_paused: bool) -> JobState:
-    """Prints what happens to a job until it has ended (or pauses); returns the state it is in then."""
+    On a terminal it is a live picture, unless `plain`.
+    """
     state = JobState.QUEUED
-    for event in admin.watch(job_id):
-        line = describe(event.what)
-        if line:
-            click.echo(f"{event.time.astimezone():%H:%M:%S}  {line}")
-        if isinstance(event.what, StateChanged):
-            state = event.what.state
-            if state is JobState.PAUSED and until_paused:
-                break
+    with _screen(admin, job_id, plain) as screen:
+        for event in admin.watch(job_id, on_outage=screen.away):
+            screen.tell(event)
+            if isinstance(event.what, StateChanged):
+                state = event.what.state
+                if state is JobState.PAUSED and until_paused:
+                    break
     return state
+
+
+def line(event: Event) -> str:
+    """An event in one line, with its time; empty where nobody needs to know."""
+    words = describe(event.what)
+    return f"{event.time.astimezone():%H:%M:%S}  {words}" if words else ""
+
+
+class _Screen(Protocol):
+    """Where events are shown."""
+
+    def tell(self, event: Event) -> None: ...
+
+    def away(self, error: UnavailableError) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def _screen(admin: AdminClient, job_id: str, plain: bool) -> _Screen:
+    if plain or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return Lines(admin.server)
+    return Picture(admin.server, job_id, Console(highlight=False, markup=False))
+
+
+class Lines:
+    """One line for each event."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+
+    def tell(self, event: Event) -> None:
+        """Prints it."""
+        if text := line(event):
+            click.echo(text)
+
+    def away(self, error: UnavailableError) -> None:
+        """Says that nothing will come for a while; on stderr, since it is no event."""
+        del error
+        click.echo(f"no answer from {self._server}; waiting until it is back", err=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Picture:
+    """What happened above, and below it, redrawn, what happens now. The picture is gone at the end."""
+
+    def __init__(self, server: str, job_id: str, console: Console) -> None:
+        self._console = console
+        self._progress = progress.Progress(job=job_id)
+        self._lock = threading.Lock()
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
+        # A connection of its own: closing it ends a question that is not answered.
+        self._questions = connect(server, timeout=_ANSWER_SECONDS)
+        self._over = threading.Event()
+        self._asker = threading.Thread(target=self._ask_on, name="fedelta-progress", daemon=True)
+
+    def tell(self, event: Event) -> None:
+        """Takes it into the picture, and puts it above where it is to stay."""
+        self._change(lambda known: progress.after(known, event))
+        text = line(event)
+        if text and not isinstance(event.what, PhaseOpened):
+            self._console.print(text, soft_wrap=True)
+
+    def away(self, error: UnavailableError) -> None:
+        """Says so until the coordinator answers again."""
+        del error
+        self._change(lambda known: progress.away(known, _now()))
+
+    def __enter__(self) -> Self:
+        # Ended by SIGTERM, the terminal shall be left as by Ctrl-C.
+        self._before = signal.signal(signal.SIGTERM, _terminated)
+        self._live.start()
+        self._asker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._questions.close()
+        self._asker.join()
+        self._live.stop()
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _change(self, change: Callable[[progress.Progress], progress.Progress]) -> None:
+        with self._lock:
+            self._progress = change(self._progress)
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            known = self._progress
+        width, height = self._console.size
+        return picture(known, _now(), width=width, height=height)
+
+    def _ask_on(self) -> None:
+        while not self._over.is_set():
+            try:
+                self._ask()
+            except FedeltaError:
+                # The events' own connection notices as well, and it is the one that gives up some day.
+                self._change(lambda known: progress.away(known, _now()))
+            self._over.wait(POLL_SECONDS)
+
+    def _ask(self) -> None:
+        clients = self._questions.clients()
+        self._change(lambda known: progress.with_clients(known, clients))
+        if self._progress.open is None or not self._progress.rounds_max:
+            # All jobs without their rounds are less than one job with them.
+            job = next((each for each in self._questions.list() if each.id == self._progress.job), None)
+            if job is not None:
+                self._change(lambda known: progress.with_job(known, job))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise SystemExit(ExitCode.TERMINATED)

@@ -51,8 +51,13 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
-def connect(server: str) -> "AdminClient":
+def plain_option(command: F) -> F:
+    """--plain, for commands that follow a job."""
+    return click.option("--plain", is_flag=True, help="One line for each event, also on a terminal.")(command)
+
+
+def connect(server: str, *, timeout: float = 30) -> "AdminClient":
     """The admin client; imported here, because gRPC takes its time and `--help` must not wait for it."""
     from fedelta.admin import AdminClient
 
-    return AdminClient(server)
+    return AdminClient(server, timeout=timeout)

@@ -52,6 +52,17 @@ def size(count: float) -> str:
     return f"{count:.4g} GB"
 
 
+def span(seconds: float) -> str:
+    """A length of time for people: "0.25 s", "12.5 s", "3m 20s", "2h 05m", "4d 02h"."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours < 24 else f"{hours // 24}d {hours % 24:02}h"
+
+
 def numbers(metrics: Mapping[str, float]) -> str:
     """Metrics for people: "accuracy 0.9432  loss 0.2"."""
     return "  ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))

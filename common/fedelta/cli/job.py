@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from fedelta.cli._options import connect, json_option, server_options
+from fedelta.cli._exit import ExitCode
+from fedelta.cli._options import connect, json_option, plain_option, server_options
 from fedelta.cli._output import numbers, plural, print_json, print_table
 
 if TYPE_CHECKING:
     from fedelta.admin import AdminClient, JobInfo, JobState
-
-PAUSED = 3
-"""Exit code of a wait that ended because the job paused."""
 
 
 @click.group()
@@ -29,8 +27,9 @@ def job() -> None:
 @job.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--wait", is_flag=True, help="Follow the job until it ends.")
+@plain_option
 @server_options
-def submit(file: Path, server: str, wait: bool) -> None:
+def submit(file: Path, server: str, wait: bool, plain: bool) -> None:
     """Submit the job file FILE; the last word printed is the job's id.
 
     The file is checked here first, and an initial model that it names is uploaded.
@@ -38,20 +37,21 @@ def submit(file: Path, server: str, wait: bool) -> None:
     \b
     With --wait the exit code says how it ended:
       0 finished, 1 stopped or failed, 3 paused.
+    A terminal shows it live; elsewhere, or with --plain, it is one line for each event.
     Ctrl-C ends the waiting, not the job.
     """
     with connect(server) as admin:
         job_id = admin.submit(file)
         click.echo(f"submitted {job_id}")
         if wait:
-            click.get_current_context().exit(_wait(admin, job_id))
+            click.get_current_context().exit(_wait(admin, job_id, plain))
 
 
-def _wait(admin: "AdminClient", job_id: str) -> int:
+def _wait(admin: "AdminClient", job_id: str, plain: bool) -> int:
     from fedelta.cli._follow import follow
 
     try:
-        state = follow(admin, job_id, until_paused=True)
+        state = follow(admin, job_id, until_paused=True, plain=plain)
     except KeyboardInterrupt:
         click.echo(
             f"\nthe job goes on; to follow it: fedelta job watch {job_id} --server {admin.server}\n"
@@ -74,7 +74,7 @@ def _ending(info: "JobInfo") -> str:
 def _exit_code(state: "JobState") -> int:
     from fedelta.admin import JobState
 
-    return {JobState.FINISHED: 0, JobState.PAUSED: PAUSED}.get(state, 1)
+    return {JobState.FINISHED: ExitCode.DONE, JobState.PAUSED: ExitCode.PAUSED}.get(state, ExitCode.FAILED)
 
 
 @job.command("list")
@@ -116,7 +116,7 @@ def show(job_id: str, server: str, as_json: bool) -> None:
 
 
 def _show(info: "JobInfo") -> None:
-    from fedelta.cli._follow import round_line
+    from fedelta.cli._describe import round_line
 
     why = info.reason or (f"waiting for {info.waiting_for}" if info.waiting_for else "")
     click.echo(f"{info.id}: {info.state}" + (f" ({why})" if why else ""))
@@ -132,8 +132,9 @@ def _show(info: "JobInfo") -> None:
 @job.command()
 @click.argument("job_id", metavar="ID")
 @json_option
+@plain_option
 @server_options
-def watch(job_id: str, server: str, as_json: bool) -> None:
+def watch(job_id: str, server: str, as_json: bool, plain: bool) -> None:
     """Follow a job from its beginning until it ends. With --json: one event a line.
 
     It waits out a restart of the coordinator. The exit code says how the job ended: 0 finished, else 1.
@@ -147,7 +148,7 @@ def watch(job_id: str, server: str, as_json: bool) -> None:
                 click.echo(msgspec.json.encode({"kind": kind} | msgspec.to_builtins(event)).decode())
             state = admin.get(job_id).state
         else:
-            state = follow(admin, job_id, until_paused=False)
+            state = follow(admin, job_id, until_paused=False, plain=plain)
     click.get_current_context().exit(_exit_code(state))
 
 

@@ -1,0 +1,160 @@
+"""The picture of a job that is being followed: drawn from a `Progress`, from nothing else."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fedelta.admin import ClientState, JobState, Outcome, Phase
+from fedelta.cli._describe import DOING
+from fedelta.cli._output import numbers, plural, size, span
+from fedelta.cli._progress import OpenPhase, Progress
+
+_OTHER_LINES = 8
+"""Lines of the picture that are not clients, at most."""
+_MOST_CLIENTS = 12
+_LONGEST_NAME = 24
+_LONGEST_BAR = 30
+_SHORTEST_BAR = 8
+_GAP = 2
+
+_STYLES = {"at work": "", "waiting": "dim", "without result": "red", "done": "green"}
+_OVER = ("without result", "done")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A client in the open phase."""
+
+    client: str
+    kind: str
+    """One of "at work", "waiting", "without result", "done"."""
+    share: float
+    words: str
+
+
+def picture(progress: Progress, now: datetime, *, width: int, height: int) -> RenderableType:
+    """The job at this moment, in no more lines than fit."""
+    lines: list[RenderableType] = [_headline(progress, now, width)]
+    if progress.reason:
+        lines.append(_text(progress.reason, "yellow"))
+    if progress.open is not None:
+        lines.append(_text(_phase_line(progress.open, now)))
+        lines += _clients(rows(progress), width, max(1, min(_MOST_CLIENTS, height - _OTHER_LINES)))
+    elif progress.waiting_for:
+        lines.append(_text(f"waiting for {progress.waiting_for}", "yellow"))
+    lines += [_text(line, "dim") for line in _declined(progress)]
+    lines += [_text(line) for line in _results(progress)]
+    if progress.away_since is not None:
+        lines.append(_text(_away(progress.away_since, now), "yellow"))
+    return Group(*lines)
+
+
+def _headline(progress: Progress, now: datetime, width: int) -> RenderableType:
+    words, pace = [text for text in _headwords(progress) if text], _text(_pace(progress, now), "dim")
+    cells: list[RenderableType] = [*words, pace]
+    room = width - sum(text.cell_len + _GAP for text in (*words, pace))
+    if progress.rounds_max and room >= _SHORTEST_BAR:
+        bar = ProgressBar(total=progress.rounds_max, completed=progress.rounds_done, width=min(_LONGEST_BAR, room))
+        cells.insert(-1, bar)
+    elif room < 0:
+        return Text(" " * _GAP, no_wrap=True, overflow="ellipsis").join([*words, pace])
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
+    grid.add_row(*cells)
+    return grid
+
+
+def _headwords(progress: Progress) -> Iterator[Text]:
+    yield _text(progress.job, "bold")
+    yield _text("" if progress.state is JobState.RUNNING else str(progress.state), "yellow")
+    if progress.rounds_max:
+        opened = progress.open.round if progress.open else 0
+        yield _text(f"round {opened or progress.rounds_done} of {progress.rounds_max}")
+
+
+def _pace(progress: Progress, now: datetime) -> str:
+    a_round, left = progress.round_seconds(), progress.seconds_left(now)
+    pace = f"{span(a_round)} a round" if a_round is not None else ""
+    return f"{pace}, about {_whole(left)} left" if left is not None and left >= 1 else pace
+
+
+def _whole(seconds: float) -> str:
+    """Without fractions: what is redrawn several times a second is not to flicker."""
+    return span(seconds) if seconds >= 60 else f"{max(0.0, seconds):.0f} s"
+
+
+def _phase_line(phase: OpenPhase, now: datetime) -> str:
+    again = f", attempt {phase.attempt}" if phase.attempt > 1 else ""
+    done = f"{len(phase.ended)} of {plural(len(phase.clients), 'client')} done"
+    doing = "averaging" if phase.complete and phase.phase is Phase.TRAIN else f"{DOING[phase.phase]}: {done}"
+    return f"{doing}, {_whole((now - phase.since).total_seconds())}{again}"
+
+
+def rows(progress: Progress) -> list[Row]:
+    """The clients of the open phase: first those that are waited for, each kind by name."""
+    if progress.open is None:
+        return []
+    found = [_row(progress, progress.open, name) for name in progress.open.clients]
+    return sorted(found, key=lambda row: (row.kind in _OVER, list(_STYLES).index(row.kind), row.client))
+
+
+def _row(progress: Progress, phase: OpenPhase, name: str) -> Row:
+    part = phase.ended.get(name)
+    if part is not None and part.outcome is Outcome.ACCEPTED:
+        return Row(name, "done", 1.0, f"done, {span(part.seconds)}")
+    if part is not None:
+        return Row(name, "without result", 0.0, f"{part.outcome}: {part.reason}" if part.reason else str(part.outcome))
+    client = progress.clients.get(name)
+    if client is None:
+        return Row(name, "waiting", 0.0, "")
+    if client.state is ClientState.GONE:
+        return Row(name, "waiting", 0.0, "not heard of")
+    first = next(iter(client.assignments), "")
+    if first and not first.startswith(f"{progress.job}."):
+        return Row(name, "waiting", 0.0, "works on another job")
+    return Row(name, "at work", client.progress, f"{client.progress:.0%}" if client.progress else "at work")
+
+
+def _clients(found: Sequence[Row], width: int, most: int) -> Iterator[RenderableType]:
+    # A line that says "and 1 more" could as well be that one.
+    shown = found if len(found) <= most + 1 else found[:most]
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
+    name = min(_LONGEST_NAME, max(len(row.client) for row in shown)) + _GAP
+    bar = min(_LONGEST_BAR, (width - name) // 3)
+    for column in (name, bar, width - name - bar - 2 * _GAP):
+        grid.add_column(no_wrap=True, overflow="ellipsis", width=max(1, column))
+    for row in shown:
+        drawn = ProgressBar(total=1.0, completed=row.share, width=bar)
+        grid.add_row(_text(f"{' ' * _GAP}{row.client}"), drawn, _text(row.words, _STYLES[row.kind]))
+    yield grid
+    if rest := found[len(shown) :]:
+        kinds = Counter(row.kind for row in rest)
+        counted = ", ".join(f"{kinds[kind]} {kind}" for kind in _STYLES if kinds[kind])
+        yield _text(f"{' ' * _GAP}and {len(rest)} more: {counted}", "dim")
+
+
+def _declined(progress: Progress) -> Iterator[str]:
+    found = progress.declined()
+    if found:
+        names = ", ".join(f"{name} ({reason})" if reason else name for name, reason in sorted(found.items()))
+        yield f"declined by {names}"
+
+
+def _results(progress: Progress) -> Iterator[str]:
+    if progress.metrics:
+        yield numbers(progress.metrics)
+    if progress.bytes_up or progress.bytes_down:
+        yield f"{size(progress.bytes_up)} up  {size(progress.bytes_down)} down"
+
+
+def _away(since: datetime, now: datetime) -> str:
+    return f"the coordinator has not answered for {(now - since).total_seconds():.0f} s; waiting until it does"
+
+
+def _text(words: str, style: str = "") -> Text:
+    return Text(" ".join(words.split("\n")), style=style, no_wrap=True, overflow="ellipsis")
