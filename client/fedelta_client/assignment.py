@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from fedelta.errors import (
@@ -18,7 +19,8 @@ from fedelta_client import messages as say
 from fedelta_client.retry import jittered
 from fedelta_client.session import FATAL, Session
 from fedelta_client.spool import Spool
-from fedelta_client.trainer import Trainers, WorkFailedError
+from fedelta_client.trainer import WorkFailedError
+from fedelta_client.trainers import Trainers
 from fedelta_client.transfer import Update, fetch_model, push_update
 
 RENEWALS_PER_LEASE = 3
@@ -42,8 +44,8 @@ class Worker:
         self._session = session
         self._spool = spool
         self._trainers = trainers
-        self.deaths = 0
-        """How many assignments in a row have killed the trainer."""
+        self.deaths: Counter[str] = Counter()
+        """By learner: how many of its assignments in a row have killed its trainer."""
 
     async def perform(self, assignment: pb.Assignment) -> None:
         """Does it, or tells the coordinator why not. Raises only what ends the client (`FATAL`)."""
@@ -61,6 +63,10 @@ class Worker:
                 raise error
         if work.cancelled():
             log.info("%s: stopped: %s", title(assignment), lease.result())
+
+    async def withdraw(self, learner: str) -> tuple[str, ...]:
+        """Ends the learner's trainer for good. Returns the names of the learners that are left."""
+        return await self._trainers.withdraw(learner)
 
     def unsettled(self) -> list[str]:
         """The assignments of which the coordinator has yet to say whether their updates were folded."""
@@ -93,7 +99,7 @@ class Worker:
         """Does it to the end, so the lease is kept until the coordinator knows the outcome, good or bad."""
         try:
             await self._do(assignment, progress)
-            self.deaths = 0
+            self.deaths[assignment.learner] = 0
         except FATAL:
             raise
         except GONE as error:
@@ -105,7 +111,8 @@ class Worker:
 
     async def _give_up(self, assignment: pb.Assignment, error: FedeltaError | OSError) -> None:
         kind = error.kind if isinstance(error, WorkFailedError) else pb.FAILURE_KIND_CLIENT
-        self.deaths = self.deaths + 1 if kind == pb.FAILURE_KIND_TRAINER_DIED else 0
+        died = kind == pb.FAILURE_KIND_TRAINER_DIED
+        self.deaths[assignment.learner] = self.deaths[assignment.learner] + 1 if died else 0
         log.error("%s: failed: %s", title(assignment), error)
         message = str(error)[: say.MAX_MESSAGE_CHARACTERS]
         request = pb.ReportFailureRequest(assignment_id=assignment.id, kind=kind, message=message)
@@ -116,7 +123,7 @@ class Worker:
 
     async def _do(self, assignment: pb.Assignment, progress: pb.Progress) -> None:
         command = await self._command(assignment)
-        trainer = await self._trainers.get()
+        trainer = await self._trainers.get(assignment.learner)
         answer = await trainer.do(command, lambda said: _note(progress, said))
         await self._deliver(assignment, answer)
 
@@ -150,7 +157,7 @@ class Worker:
         if assignment.round <= 1:
             # Nothing was folded yet: what is there is of another job of that id, at a coordinator that is no more.
             states.forget(assignment.job_id)
-        path = states.promoted(assignment.job_id)
+        path = states.promoted(assignment.job_id, assignment.learner)
         return None if path is None else str(path)
 
     async def _deliver(self, assignment: pb.Assignment, answer: say.ANY_MESSAGE) -> None:
@@ -158,7 +165,7 @@ class Worker:
             case say.Trained():
                 log.info("%s: trained %s", title(assignment), _summary(answer))
                 if answer.state_saved:
-                    self._spool.states.pend(assignment.job_id, assignment.id)
+                    self._spool.states.pend(assignment.job_id, assignment.learner, assignment.id)
                 await self._push(assignment, answer.file, answer)
             case say.Initialized():
                 log.info("%s: made the initial model", title(assignment))
@@ -205,6 +212,7 @@ def _assigned(assignment: pb.Assignment, client: str) -> say.Assigned:
         client=client,
         seed=assignment.seed,
         config=assignment.config_json,
+        model_arguments=assignment.model_arguments_json,
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from fedelta._names import NAME_RULE, is_name
 from fedelta.cli._options import server_options
-from fedelta.errors import FedeltaError
+from fedelta.errors import ConfigError, FedeltaError, LearnerError
 
 
 def _checked_name(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str:
@@ -22,7 +22,14 @@ def _checked_name(_context: click.Context, _parameter: click.Parameter, name: st
 
 @click.command()
 @server_options
-@click.option("--learner", required=True, metavar="MODULE:CLASS", help="The learner; found in this directory, too.")
+@click.option(
+    "--learner",
+    "learners",
+    required=True,
+    multiple=True,
+    metavar="MODULE:CLASS",
+    help="A learner to offer; found in this directory, too. Say it again for another one.",
+)
 @click.option(
     "--data",
     type=click.Path(exists=True, path_type=Path),
@@ -36,7 +43,7 @@ def _checked_name(_context: click.Context, _parameter: click.Parameter, name: st
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 def client(
     server: str,
-    learner: str,
+    learners: tuple[str, ...],
     data: Path,
     name: str,
     device: str,
@@ -51,15 +58,15 @@ def client(
     # Not at the top: other commands list this one and need not wait for grpc.
     from fedelta_client.runtime import Settings, run
     from fedelta_client.spool import default_root
-    from fedelta_client.trainer import TrainerSettings, WorkFailedError
+    from fedelta_client.trainer import TrainerSettings
 
     _log_to_stderr(name, verbose)
-    trainer = TrainerSettings(learner=learner, data=data, device=device, threads=threads)
-    settings = Settings(server=server, name=name, spool=spool or default_root(name), trainer=trainer)
+    trainers = tuple(TrainerSettings(learner=each, data=data, device=device, threads=threads) for each in learners)
+    settings = Settings(server=server, name=name, spool=spool or default_root(name), trainers=trainers)
     try:
         code = asyncio.run(run(settings))
-    except WorkFailedError as error:
-        raise click.UsageError(f"the learner cannot be loaded: {error}") from None
+    except (ConfigError, LearnerError) as error:
+        raise click.UsageError(str(error)) from None
     except (FedeltaError, OSError) as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(code)

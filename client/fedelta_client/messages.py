@@ -36,6 +36,8 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     config: str
     """The job's [train] table as JSON."""
+    model_arguments: str
+    """The job's [model.arguments] as JSON."""
 
 
 class Work(Command, frozen=True, kw_only=True):
@@ -94,6 +96,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     """BLAKE3-256 of the whole file, in hexadecimal."""
     length: int
     """Bytes."""
+    norm: float
+    """Of an update: its Euclidean norm. Zero for models."""
 
 
 class Trained(Message, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
@@ -17,7 +18,8 @@ from fedelta_client.retry import delays, jittered
 from fedelta_client.session import CALL_SECONDS, FATAL, Session
 from fedelta_client.spool import Spool
 from fedelta_client.stop import Stop, unless
-from fedelta_client.trainer import Trainers, TrainerSettings
+from fedelta_client.trainer import TrainerSettings
+from fedelta_client.trainers import Trainers
 
 POLL_SECONDS = 20
 """How long the coordinator may hold a call for work."""
@@ -25,7 +27,7 @@ NAME_SECONDS = 15.0
 """How long to wait for a name that another process holds: by then a dead one has lost it."""
 NAME_RETRY_SECONDS = 1.0
 MOST_DEATHS = 5
-"""After this many assignments in a row that killed the trainer, the client ends: the next one would, too."""
+"""After this many assignments in a row that killed its trainer, a learner is offered no more."""
 
 FIRST_RECOVERY_SECONDS = 1.0
 """Pause after an assignment that killed the trainer; doubles with each one in a row."""
@@ -43,12 +45,14 @@ class Settings:
     """The client's name, valid and unique in the federation."""
     spool: Path
     """Its directory."""
-    trainer: TrainerSettings
-    """What its trainer process is started with."""
+    trainers: tuple[TrainerSettings, ...]
+    """What its trainer processes are started with: one for each learner."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What it says of itself, for jobs that ask for it."""
 
 
 class TrainerKeepsDyingError(FedeltaError):
-    """The trainer died several times in a row."""
+    """The trainers of all learners died several times in a row."""
 
     code = "trainer-keeps-dying"
 
@@ -56,16 +60,16 @@ class TrainerKeepsDyingError(FedeltaError):
 async def run(settings: Settings) -> int:
     """Runs the client until a signal ends it; returns the exit code.
 
-    Raises `WorkFailedError` where the learner cannot be loaded, `NameInUseError`, `ProtocolMismatchError`,
-    `TrainerKeepsDyingError`. To be called in the main thread.
+    Raises `LearnerError` where a learner cannot be loaded, `ConfigError` where two have one name, `NameInUseError`,
+    `ProtocolMismatchError`, `TrainerKeepsDyingError`. To be called in the main thread.
     """
     keep_freed_chunks()
-    trainers = Trainers(settings.trainer)
+    trainers = Trainers(settings.trainers)
     stop = Stop(on_hurry=trainers.hurry)
     stop.install()
     with Spool(settings.spool) as spool:
         try:
-            # Before the session: a learner that cannot be loaded is found here, not in a round.
+            # Before the session: learners that cannot be loaded are found here, not in a round.
             ready = await unless(stop.drain, trainers.start())
             if ready is not None:
                 await _serve(settings, spool, trainers, stop, ready)
@@ -74,9 +78,11 @@ async def run(settings: Settings) -> int:
     return stop.exit_code
 
 
-async def _serve(settings: Settings, spool: Spool, trainers: Trainers, stop: Stop, ready: say.Ready) -> None:
-    log.debug("learner %s is loaded, on %s", ready.learner, ready.device)
-    async with Session(settings.server, settings.name, [ready.learner]) as session:
+async def _serve(settings: Settings, spool: Spool, trainers: Trainers, stop: Stop, ready: Sequence[say.Ready]) -> None:
+    for each in ready:
+        log.debug("learner %s is loaded, on %s", each.learner, each.device)
+    learners = [each.learner for each in ready]
+    async with Session(settings.server, settings.name, learners, labels=settings.labels) as session:
         if await unless(stop.drain, _register(session)) is None:
             return
         print(f"client {session.name} connected to {session.target}", flush=True)
@@ -114,7 +120,7 @@ class Client:
             found = await unless(self._stop.drain, self._poll())
             if found is not None and found.HasField("assignment"):
                 await self._perform(found.assignment)
-                await unless(self._stop.drain, self._recover())
+                await unless(self._stop.drain, self._recover(found.assignment.learner))
 
     async def _poll(self) -> pb.NextAssignmentResponse:
         """Asks for work once. Without work it waits as long as the coordinator said before it returns."""
@@ -147,13 +153,22 @@ class Client:
             )
             await self._session.part(self._session.stub.ReportFailure, request)
 
-    async def _recover(self) -> None:
-        """After an assignment that killed the trainer: a pause, longer each time."""
-        deaths = self._worker.deaths
+    async def _recover(self, learner: str) -> None:
+        """After an assignment that killed the learner's trainer: a pause, longer each time, and then an end to it."""
+        deaths = self._worker.deaths[learner]
         if deaths >= MOST_DEATHS:
-            raise TrainerKeepsDyingError(f"the trainer died in {deaths} assignments in a row; see above for why")
-        if deaths:
+            await self._withdraw(learner)
+        elif deaths:
             await asyncio.sleep(next(itertools.islice(delays(first=FIRST_RECOVERY_SECONDS), deaths - 1, None)))
+
+    async def _withdraw(self, learner: str) -> None:
+        """Goes on without a learner: the next assignment would kill its trainer, too."""
+        cause = f"the trainer of {learner} died in {MOST_DEATHS} assignments in a row; see above for why"
+        self._session.learners = await self._worker.withdraw(learner)
+        if not self._session.learners:
+            raise TrainerKeepsDyingError(cause)
+        log.error("%s. From now on this client offers only %s", cause, ", ".join(self._session.learners))
+        await self._session.register()
 
     def _tell(self, waiting_for: str) -> None:
         """Says what the coordinator waits for, when that changes."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
@@ -49,11 +49,15 @@ class Session:
     connection or of the coordinator itself.
     """
 
-    def __init__(self, target: str, name: str, learners: Iterable[str]) -> None:
+    def __init__(
+        self, target: str, name: str, learners: Iterable[str], *, labels: Mapping[str, str] | None = None
+    ) -> None:
         self.target = target
         self.name = name
         self.id = secrets.token_hex(16)
-        self._learners = tuple(learners)
+        self.learners = tuple(learners)
+        """What the client offers. A change counts from the next `register` on."""
+        self._labels = dict(labels or {})
         self._reachable = True
         self.liveness_seconds = 15.0
         """Silent for longer than this, the client counts as gone. The coordinator says so when it registers."""
@@ -89,7 +93,8 @@ class Session:
             protocol_min=channel.PROTOCOL_MIN,
             protocol_max=channel.PROTOCOL_MAX,
             software_version=fedelta.__version__,
-            learners=self._learners,
+            learners=self.learners,
+            labels=self._labels,
         )
         answer = await self.persist(lambda: self._once(self.stub.Register, request, CALL_SECONDS))
         self.liveness_seconds = answer.liveness.ToTimedelta().total_seconds() or self.liveness_seconds

@@ -57,7 +57,9 @@ class Spool:
 
 
 class States:
-    """What learners keep from one assignment of a job to the next: a file for each job, and pending ones.
+    """What learners keep from one assignment of a job to the next: a file for each job and learner, and pending ones.
+
+    A job for any learner may get another one after a restart of the client: that one does not find what is not its own.
 
     A state is pending from before its update is sent until the coordinator says whether that was folded. Nobody
     else can say it: an update whose acknowledgement was lost may have been accepted. All of it outlives this process.
@@ -68,14 +70,14 @@ class States:
         self.draft = root / "draft"
         """Where the trainer writes a state."""
 
-    def promoted(self, job: str) -> Path | None:
-        """The state that the job's next training begins with."""
-        path = self._path(job)
+    def promoted(self, job: str, learner: str) -> Path | None:
+        """The state that the learner's next training for the job begins with."""
+        path = self._path(job, learner, _SUFFIX)
         return path if path.exists() else None
 
-    def pend(self, job: str, assignment_id: str) -> None:
-        """The draft belongs to the update for this assignment."""
-        folder = self._folder(job)
+    def pend(self, job: str, learner: str, assignment_id: str) -> None:
+        """The draft belongs to the learner's update for this assignment."""
+        folder = self._path(job, learner, _PENDING)
         folder.mkdir(exist_ok=True)
         self.draft.replace(folder / (quote(assignment_id, safe="") + _SUFFIX))
 
@@ -93,20 +95,19 @@ class States:
 
     def forget(self, job: str) -> None:
         """Removes all states of a job."""
-        self._path(job).unlink(missing_ok=True)
-        shutil.rmtree(self._folder(job), ignore_errors=True)
+        for path in self.root.glob(f"{quote(job, safe='')}@*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _pending(self) -> Iterator[tuple[str, Path]]:
         for path in sorted(self.root.glob(f"*{_PENDING}/*{_SUFFIX}")):
             yield unquote(path.name.removesuffix(_SUFFIX)), path
 
-    # Names come from the coordinator; quoted and with an ending they cannot lead elsewhere.
-
-    def _path(self, job: str) -> Path:
-        return self.root / (quote(job, safe="") + _SUFFIX)
-
-    def _folder(self, job: str) -> Path:
-        return self.root / (quote(job, safe="") + _PENDING)
+    def _path(self, job: str, learner: str, ending: str) -> Path:
+        # Names come from the coordinator; quoted and with an ending they cannot lead elsewhere, nor to others' states.
+        return self.root / f"{quote(job, safe='')}@{quote(learner, safe='')}{ending}"
 
 
 class ModelCache:

@@ -172,38 +172,6 @@ class Trainer:
         await self._reaper
 
 
-class Trainers:
-    """Keeps one trainer process at hand, and starts another one when that has died."""
-
-    def __init__(self, settings: TrainerSettings) -> None:
-        self._settings = settings
-        self._trainer: Trainer | None = None
-
-    async def get(self) -> Trainer:
-        """The live trainer. Raises `WorkFailedError` where none can be started."""
-        if self._trainer is None or not self._trainer.alive:
-            await self.start()
-        assert self._trainer is not None
-        return self._trainer
-
-    async def start(self) -> say.Ready:
-        """Starts a trainer in place of the last one. Raises `WorkFailedError` where that fails."""
-        await self.close()
-        self._trainer, ready = await Trainer.start(self._settings)
-        return ready
-
-    def hurry(self) -> None:
-        """From now on a trainer that is to stop is killed instead of asked."""
-        if self._trainer is not None:
-            self._trainer.patience = 0.0
-
-    async def close(self) -> None:
-        """Ends the trainer."""
-        if self._trainer is not None:
-            await self._trainer.close()
-            self._trainer = None
-
-
 def _ignore(_progress: say.Progress) -> None:
     """Nobody wants to know."""
 

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from fedelta.errors import FedeltaError, LearnerError, ModelMismatchError, StorageError
 from fedelta.execution import StateFiles, Workbench, load_learner, offered_name
@@ -106,7 +107,10 @@ class Trainer:
 
     def _train(self, command: say.Train) -> say.Trained:
         state = StateFiles(load=None if command.state is None else Path(command.state), save=Path(command.state_out))
-        done = self._bench.train(self._task(command.assigned), Path(command.model), Path(command.out), state=state)
+        work = command.assigned
+        done = self._bench.train(
+            self._task(work), Path(command.model), Path(command.out), arguments=_arguments(work), state=state
+        )
         return say.Trained(
             file=_file(done.written),
             state_saved=done.state_saved,
@@ -116,11 +120,14 @@ class Trainer:
         )
 
     def _evaluate(self, command: say.Evaluate) -> say.Evaluated:
-        done = self._bench.evaluate(self._task(command.assigned), Path(command.model))
+        work = command.assigned
+        done = self._bench.evaluate(self._task(work), Path(command.model), arguments=_arguments(work))
         return say.Evaluated(examples=done.examples, metrics=dict(done.metrics), seconds=done.seconds)
 
     def _initialize(self, command: say.Initialize) -> say.Initialized:
-        return say.Initialized(file=_file(self._bench.initialize(self._task(command.assigned), Path(command.out))))
+        work = command.assigned
+        made = self._bench.initialize(self._task(work), Path(command.out), arguments=_arguments(work))
+        return say.Initialized(file=_file(made))
 
     @property
     def _bench(self) -> Workbench:
@@ -148,13 +155,19 @@ class Trainer:
             self._line.mention(say.Progress(fraction=float(fraction), metrics=_finite(metrics)))
 
 
+def _arguments(work: say.Assigned) -> dict[str, Any]:
+    """What the model is built with."""
+    arguments: dict[str, Any] = json.loads(work.model_arguments or "{}")
+    return arguments
+
+
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """JSON has no NaN and no infinity."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _file(written: Written) -> say.File:
-    return say.File(digest=written.digest.hex(), length=written.length)
+    return say.File(digest=written.digest.hex(), length=written.length, norm=written.norm)
 
 
 def _failed(error: BaseException) -> say.Failed:

@@ -80,7 +80,7 @@ class Workbench:
     The learner must have been set up. What it raises comes through as it is; `LearnerError` or `WeightError` say
     that what it returned cannot be used, or that its `model()` does not take the job's arguments.
 
-    One that surely needs no arguments is built here, so that a model that cannot be built is found before there is work.
+    One that surely needs no arguments is built here, so that one that cannot be built is found before there is work.
     """
 
     def __init__(self, learner: Learner) -> None:

@@ -141,9 +141,11 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             stopping.cancel()
         if not found.done():
             await self._refuse(context, UnavailableError("shutting down"))
+        assignment = found.result()
+        assignment.learner = assignment.learner or self.registered[-1].learners[0]
         known = [each for each in request.unsettled_assignment_ids if each in self.fates]
         settled = [pb.Settlement(assignment_id=each, folded=self.fates[each]) for each in known]
-        return pb.NextAssignmentResponse(assignment=found.result(), settled=settled)
+        return pb.NextAssignmentResponse(assignment=assignment, settled=settled)
 
     async def RenewAssignment(self, request: pb.RenewAssignmentRequest, context: Context) -> pb.RenewAssignmentResponse:
         await self._check("RenewAssignment", request, context)

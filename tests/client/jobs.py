@@ -32,5 +32,5 @@ def update_file(add: float) -> bytes:
     return bytes(update_schema(SCHEMA).header(UPDATE_METADATA) + b.tobytes() + w.tobytes())
 
 
-def train(fake: FakeCoordinator, **config: Any) -> pb.Assignment:
-    return fake.assign(pb.ASSIGNMENT_KIND_TRAIN, model_file(), config_json=json.dumps(config))
+def train(fake: FakeCoordinator, *, learner: str = "", **config: Any) -> pb.Assignment:
+    return fake.assign(pb.ASSIGNMENT_KIND_TRAIN, model_file(), learner=learner, config_json=json.dumps(config))

@@ -86,7 +86,7 @@ class Counting(Scripted):
     def train(self, model: dict[str, Any], task: Task) -> TrainResult:
         self.count += 1
         done = super().train(model, task)
-        return TrainResult(examples=done.examples, metrics={"count": self.count})
+        return TrainResult(examples=done.examples, metrics={**done.metrics, "count": self.count})
 
     def durable_state(self) -> dict[str, Any]:
         return {"count": np.array(self.count)}
@@ -100,6 +100,40 @@ class Other(Scripted):
 
     def model(self) -> dict[str, Any]:
         return {"w": np.zeros((300, 401), np.float32), "b": np.arange(4, dtype=np.float64), "n": np.arange(3)}
+
+
+class CountingToo(Counting):
+    """Keeps count on its own account."""
+
+
+class Shaped(Scripted):
+    """Its model has as many rows as it is told to."""
+
+    def model(self, rows: int, *, fill: float = 0.0) -> dict[str, Any]:  # type: ignore[override]  # on purpose
+        return {"w": np.full((rows, 2), fill, np.float32)}
+
+    def train(self, model: dict[str, Any], task: Task) -> TrainResult:
+        model["w"] += np.float32(task.config["add"])
+        return TrainResult(examples=1, metrics={"rows": len(model["w"])})
+
+
+class Numbers(Scripted):
+    """Has a name of its own."""
+
+    name = "numbers"
+
+
+class MoreNumbers(Numbers):
+    """Forgot to change it."""
+
+
+class Slow(Scripted):
+    """Takes forever to read its data."""
+
+    def setup(self) -> None:
+        print("reading")
+        while True:
+            signal.pause()
 
 
 class NoData(Learner):

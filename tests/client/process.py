@@ -55,7 +55,11 @@ class ClientProcess:
 
     def trainer(self) -> psutil.Process:
         """Its trainer process."""
-        return psutil.Process(self.process.pid).children()[0]
+        return self.trainers()[0]
+
+    def trainers(self) -> list[psutil.Process]:
+        """Its trainer processes."""
+        return psutil.Process(self.process.pid).children()
 
 
 @asynccontextmanager

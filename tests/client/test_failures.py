@@ -144,7 +144,7 @@ class Deaf(Scripted):
 
 
 def command(where: Path) -> say.Train:
-    assigned = say.Assigned(job="job-1", round=1, client="site-1", seed=7, config="{}")
+    assigned = say.Assigned(job="job-1", round=1, client="site-1", seed=7, config="{}", model_arguments="{}")
     return say.Train(
         assigned=assigned,
         model=str(where / "model"),

@@ -13,12 +13,7 @@ import pytest
 from fedelta.errors import NameInUseError, ProtocolMismatchError, UnknownSessionError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import runtime
-from fedelta_client.assignment import Worker
-from fedelta_client.runtime import Client, TrainerKeepsDyingError
 from fedelta_client.session import Session
-from fedelta_client.spool import Spool
-from fedelta_client.stop import Stop
-from fedelta_client.trainer import Trainers, TrainerSettings
 from tests.client.fake import PATIENCE_SECONDS, FakeCoordinator
 from tests.client.jobs import model_file, train, update_file
 from tests.client.process import ClientProcess, started
@@ -206,28 +201,5 @@ def test_the_trainer_does_not_outlive_a_killed_client(tmp_path: Path) -> None:
             trainer = client.trainer()
             os.kill(client.process.pid, signal.SIGKILL)
             assert psutil.wait_procs([trainer], timeout=PATIENCE_SECONDS)[1] == []
-
-    asyncio.run(scenario())
-
-
-class Doomed(Worker):
-    """Every assignment kills its trainer."""
-
-    async def perform(self, assignment: pb.Assignment) -> None:
-        assert assignment.id
-        self.deaths += 1
-
-
-def test_a_trainer_that_dies_every_time_ends_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "FIRST_RECOVERY_SECONDS", 0.001)
-
-    async def scenario() -> None:
-        async with FakeCoordinator() as fake, Session(fake.address, "site-1", ["l"]) as session:
-            await session.register()
-            for _ in range(10):
-                train(fake)
-            worker = Doomed(session, Spool(tmp_path), Trainers(TrainerSettings(learner="l")))
-            with pytest.raises(TrainerKeepsDyingError, match="died in 5 assignments in a row"):
-                await Client(session, worker, Stop(on_hurry=lambda: None)).run()
 
     asyncio.run(scenario())

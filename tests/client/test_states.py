@@ -14,7 +14,7 @@ from tests.client.fake import ENDED, FakeCoordinator
 from tests.client.jobs import model_file
 from tests.client.process import started
 
-COUNTING = "learners:Counting"
+COUNTING, COUNTING_TOO = "learners:Counting", "learners:CountingToo"
 
 
 async def count_of(fake: FakeCoordinator, **assigned: Any) -> float:
@@ -103,6 +103,23 @@ def test_the_coordinator_is_asked_even_where_it_seems_to_refuse(tmp_path: Path, 
     asyncio.run(scenario())
 
 
+def test_a_learner_does_not_find_the_state_of_another(tmp_path: Path) -> None:
+    """A job that takes any learner gets another one when the client starts with another one."""
+
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake:
+            fake.fates |= {"one": True, "two": True, "three": True}
+            for learner, number, count in ((COUNTING, "one", 1), (COUNTING_TOO, "two", 1), (COUNTING, "three", 2)):
+                async with started(fake.address, tmp_path, learner=learner) as client:
+                    assert await count_of(fake, id=number, round=2) == count
+                    while await asked(fake) != [number]:
+                        pass
+                    client.signal(signal.SIGKILL)
+                    await client.exits()
+
+    asyncio.run(scenario())
+
+
 def test_a_first_round_begins_with_nothing(tmp_path: Path) -> None:
     """A coordinator whose data was deleted gives the same job ids again."""
 
@@ -119,12 +136,13 @@ def test_a_first_round_begins_with_nothing(tmp_path: Path) -> None:
 def test_a_fate_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> None:
     with Spool(tmp_path) as spool:
         spool.states.draft.write_bytes(b"state")
-        spool.states.pend("job-1", "mine")
+        spool.states.pend("job-1", "learner", "mine")
         spool.states.settle({"another": True})
         assert spool.states.unsettled() == ["mine"]
-        assert spool.states.promoted("job-1") is None
+        assert spool.states.promoted("job-1", "learner") is None
         spool.states.settle({"mine": True})
-        promoted = spool.states.promoted("job-1")
+        promoted = spool.states.promoted("job-1", "learner")
         assert promoted is not None
         assert promoted.read_bytes() == b"state"
+        assert spool.states.promoted("job-1", "another") is None
         assert spool.states.unsettled() == []

@@ -1,0 +1,180 @@
+"""A client that offers several learners: a trainer for each, and each on its own."""
+
+import asyncio
+import logging
+import shutil
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fedelta.v1 import coordinator_pb2 as pb
+from fedelta_client import runtime
+from fedelta_client.assignment import Worker
+from fedelta_client.runtime import Client, TrainerKeepsDyingError
+from fedelta_client.session import Session
+from fedelta_client.spool import Spool
+from fedelta_client.stop import Stop
+from fedelta_client.trainer import TrainerSettings
+from fedelta_client.trainers import Trainers
+from tests.client.fake import PATIENCE_SECONDS, FakeCoordinator
+from tests.client.jobs import train, update_file
+from tests.client.process import LEARNERS, started
+
+SCRIPTED, COUNTING, NUMBERS = "learners:Scripted", "learners:Counting", "learners:Numbers"
+ALSO_COUNTING = ("--learner", COUNTING)
+
+
+async def trained_by(fake: FakeCoordinator, learner: str) -> int:
+    """Pid of the trainer that does a learner's next assignment, whose update must be right."""
+    train(fake, learner=learner, add=0.5)
+    header, update = await fake.update()
+    assert update == update_file(0.5)
+    assert ("count" in header.metrics) == (learner == COUNTING)
+    return int(header.metrics["pid"])
+
+
+def test_each_learner_has_a_trainer_of_its_own_that_stays(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        options = (*ALSO_COUNTING, "--learner", NUMBERS)
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path, *options) as client:
+            await client.says("connected")
+            assert list(fake.registered[0].learners) == [SCRIPTED, COUNTING, "numbers"]
+            pids = {trainer.pid for trainer in client.trainers()}
+            assert len(pids) == 3
+            did = [await trained_by(fake, learner) for learner in (SCRIPTED, COUNTING, "numbers") * 2]
+            assert did[:3] == did[3:]
+            assert set(did) == pids
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("learners", "error"),
+    [
+        ([SCRIPTED, SCRIPTED], f"learner {SCRIPTED} is given twice; give it once, or run a second client"),
+        (
+            [NUMBERS, "learners:MoreNumbers"],
+            "learners:Numbers and learners:MoreNumbers are both called 'numbers'; give one of the classes another",
+        ),
+        ([SCRIPTED, "learners:NoData"], "learner learners:NoData cannot be loaded: FileNotFoundError: no train.csv"),
+        (["nowhere:Learner", "learners:Slow"], "learner nowhere:Learner cannot be loaded: no module 'nowhere'"),
+    ],
+)
+def test_a_learner_that_cannot_be_offered_is_named_at_once(tmp_path: Path, learners: list[str], error: str) -> None:
+    async def scenario() -> None:
+        first, second = learners
+        async with (
+            FakeCoordinator() as fake,
+            started(fake.address, tmp_path, "--learner", second, learner=first) as client,
+        ):
+            assert await client.exits() == 2
+            assert error in client.said[-1]
+            assert not fake.registered
+
+    asyncio.run(scenario())
+
+
+def test_a_learner_that_is_not_offered_is_not_done(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path, *ALSO_COUNTING):
+            train(fake, learner=NUMBERS)
+            failure = await fake.next("ReportFailure")
+            assert failure.kind == pb.FAILURE_KIND_CLIENT
+            assert failure.message == f"this client has no learner {NUMBERS!r}; it offers {SCRIPTED}, {COUNTING}"
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_trainer_that_dies_is_replaced_for_its_learner_only(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path, *ALSO_COUNTING) as client:
+            before = {learner: await trained_by(fake, learner) for learner in (SCRIPTED, COUNTING)}
+            train(fake, learner=SCRIPTED, do="wait", add=0.5)
+            await fake.next("RenewAssignment")
+            psutil.Process(before[COUNTING]).kill()
+            (tmp_path / "go").touch()
+            header, update = await fake.update()
+            assert (header.metrics["pid"], update) == (before[SCRIPTED], update_file(0.5))
+            assert await trained_by(fake, COUNTING) != before[COUNTING]
+            assert await trained_by(fake, SCRIPTED) == before[SCRIPTED]
+            assert len(client.trainers()) == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT], [signal.SIGKILL]])
+def test_no_trainer_outlives_the_client(tmp_path: Path, signals: list[signal.Signals]) -> None:
+    """Whether it drains, hurries or is killed, and whether they are at work or idle."""
+
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path, *ALSO_COUNTING) as client:
+            await client.says("connected")
+            trainers = client.trainers()
+            assert len(trainers) == 2
+            if len(signals) > 1:
+                train(fake, learner=COUNTING, do="sleep")
+                await client.says("asleep")
+            for number in signals:
+                client.signal(number)
+                if len(signals) > 1:
+                    await client.says("press Ctrl-C again")
+            assert psutil.wait_procs(trainers, timeout=PATIENCE_SECONDS)[1] == []
+            await client.exits()
+
+    asyncio.run(scenario())
+
+
+def test_a_learner_that_kills_its_trainer_every_time_is_offered_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Errors that pytest keeps with what was logged would keep the session alive.
+    caplog.set_level(logging.CRITICAL, "fedelta.client")
+    monkeypatch.setattr(runtime, "FIRST_RECOVERY_SECONDS", 0.001)
+    monkeypatch.setattr(runtime, "MOST_DEATHS", 2)
+    shutil.copy(LEARNERS, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    trainers = Trainers([TrainerSettings(learner=each) for each in (SCRIPTED, COUNTING)])
+
+    async def dies(fake: FakeCoordinator, learner: str) -> None:
+        train(fake, learner=learner, do="die")
+        assert (await fake.next("ReportFailure")).kind == pb.FAILURE_KIND_TRAINER_DIED
+
+    async def scenario() -> None:
+        learners = [ready.learner for ready in await trainers.start()]
+        with Spool(tmp_path / "spool") as spool:
+            async with FakeCoordinator() as fake, Session(fake.address, "site-1", learners) as session:
+                await session.register()
+                client = Client(session, Worker(session, spool, trainers), Stop(on_hurry=trainers.hurry))
+                running = asyncio.create_task(client.run())
+                await dies(fake, SCRIPTED)
+                await trained_by(fake, COUNTING)
+                await dies(fake, SCRIPTED)
+                # What the other learner did in between does not count for this one.
+                assert [list((await fake.next("Register")).learners) for _ in range(2)] == [learners, [COUNTING]]
+                await dies(fake, COUNTING)
+                await trained_by(fake, COUNTING)
+                await dies(fake, COUNTING)
+                await dies(fake, COUNTING)
+                with pytest.raises(TrainerKeepsDyingError, match=f"{COUNTING} died in 2 assignments in a row"):
+                    await asyncio.wait_for(running, PATIENCE_SECONDS)
+
+    async def to_the_end() -> None:
+        try:
+            await scenario()
+        finally:
+            await trainers.close()
+
+    asyncio.run(to_the_end())
+
+
+def test_labels_and_learners_are_registered() -> None:
+    async def scenario() -> None:
+        labels = {"site": "north", "gpu": ""}
+        async with FakeCoordinator() as fake, Session(fake.address, "a", ["l", "m"], labels=labels) as session:
+            await session.register()
+            (request,) = fake.registered
+            assert (dict(request.labels), list(request.learners)) == (labels, ["l", "m"])
+
+    asyncio.run(scenario())
