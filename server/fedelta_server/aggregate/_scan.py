@@ -13,8 +13,8 @@ from fedelta_server.aggregate._values import Block, Stored, is_narrow, squares, 
 from fedelta_server.store.io import read_exactly
 
 MAX_MAGNITUDE = {DType.F32: 1e18, DType.F64: 1e140}
-"""Values beyond this are refused, by the type in which they travel: their squares (in float64 also sums of many squares)
-leave the type's range. No model that trains holds them; sums of a million squares, as in statistics, may pass 1e18."""
+"""Values beyond this are refused, by the type in which they travel: their squares, and in float64 also sums of many
+squares, leave its range. No model that trains holds them; the sums of squares of statistics may well pass 1e18."""
 
 _BUFFER_BYTES = 1 << 20
 _ADVICE = "Training has probably diverged: lower the learning rate or clip gradients"
