@@ -89,7 +89,8 @@ class Trainer:
     async def _spawn(cls, settings: TrainerSettings) -> Self:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = ["-m", "fedelta_client.trainer_main", str(theirs.fileno()), str(os.getpid())]
+            # The learner is for people, who look with `ps` which trainer is which.
+            command = ["-m", "fedelta_client.trainer_main", str(theirs.fileno()), str(os.getpid()), settings.learner]
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *command,

@@ -1,4 +1,4 @@
-"""The trainer process: `python -m fedelta_client.trainer_main FD PARENT`.
+"""The trainer process: `python -m fedelta_client.trainer_main FD PARENT LEARNER`.
 
 It loads the learner once and then does what the runtime asks over the socket FD until that closes. It has no
 grpc and starts no thread of its own, so that a learner may fork (a DataLoader with workers does).

@@ -92,6 +92,13 @@ class Momentum(Afresh):
         self.velocity = state.get("velocity", super().before())
 
 
+class Sized(Steps):
+    """Its model has as many rows as the job says."""
+
+    def model(self, *, rows: int = 40) -> Model:
+        return {**super().model(), "weight": np.random.normal(size=(rows, 25)).astype(np.float32)}
+
+
 class Wider(Steps):
     """Its model is not that of `Steps`."""
 

@@ -46,6 +46,7 @@ def job(
     acts: Mapping[str, str] | None = None,
     learner: str = "",
     init: str = "first-client",
+    arguments: Mapping[str, Any] | None = None,
     noise: float = 0.0,
     **rounds: Any,
 ) -> str:
@@ -54,6 +55,7 @@ def job(
         {
             "job": {"name": "steps", "seed": 7, "learner": learner},
             "model": {"init": init},
+            "model.arguments": arguments or {},
             "rounds": {"max": 3, "clients": len(sites), **rounds},
             "train": {"noise": noise},
             **{f"train.sites.{name}": {"examples": count, "target": goal} for name, (count, goal) in sites.items()},

@@ -194,6 +194,7 @@ class CoordinatorService:
             learner=job.spec.job.learner or client.learners[0],
             round=assignment.round,
             config_json=json.dumps(job.spec.train, default=str),
+            model_arguments_json=json.dumps(job.spec.model.arguments, default=str),
             seed=task_seed(job.spec.job.seed, assignment.round, assignment.phase, assignment.client),
             lease=_duration(job.spec.rounds.lease),
         )
