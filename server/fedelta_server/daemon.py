@@ -7,12 +7,12 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from grpc import aio
 
 from fedelta.errors import ConfigError, StorageError
+from fedelta_server.config import ServerConfig
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.rpc import build_server
 from fedelta_server.store.files import Files
@@ -23,20 +23,7 @@ _PARTING_SECONDS = 0.2
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DaemonConfig:
-    """Settings of the daemon."""
-
-    state: Path
-    """Directory of the journal and the payload files; made if need be."""
-    host: str = "127.0.0.1"
-    port: int = 8470
-    """0: a free one."""
-    bind_anywhere: bool = False
-    """Allows a host that other machines reach, although nothing is encrypted."""
-
-
-async def serve(config: DaemonConfig) -> int:
+async def serve(config: ServerConfig) -> int:
     """Runs the daemon until SIGINT or SIGTERM; returns its exit code. A second signal ends it at once."""
     with _locked(config.state):
         signals = _Signals()
@@ -54,7 +41,7 @@ async def serve(config: DaemonConfig) -> int:
 
 
 @asynccontextmanager
-async def _running(config: DaemonConfig) -> AsyncIterator[tuple[aio.Server, Coordinator]]:
+async def _running(config: ServerConfig) -> AsyncIterator[tuple[aio.Server, Coordinator]]:
     coordinator = Coordinator(Journal(f"sqlite:///{config.state / 'journal.db'}"), Files(config.state))
     try:
         await coordinator.start()
@@ -67,8 +54,8 @@ async def _running(config: DaemonConfig) -> AsyncIterator[tuple[aio.Server, Coor
         await coordinator.close()
 
 
-def _bind(server: aio.Server, config: DaemonConfig) -> int:
-    if config.host not in _LOCAL_HOSTS and not config.bind_anywhere:
+def _bind(server: aio.Server, config: ServerConfig) -> int:
+    if config.host not in _LOCAL_HOSTS and not config.insecure_bind_anywhere:
         raise ConfigError(
             f"--host {config.host} can be reached from other machines and nothing is encrypted yet; "
             "add --insecure-bind-anywhere if the network is trusted"

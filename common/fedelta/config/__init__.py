@@ -1,6 +1,10 @@
-"""Configuration: frozen dataclasses are the schema, TOML is the notation."""
+"""Configuration: frozen dataclasses are the schema; TOML files, the environment and flags bind to it.
 
-from fedelta.config._bind import bind
+A field's type with its bounds says what is right, the docstring under it what it means. Flags, environment
+variables, error messages and the reference page follow from that.
+"""
+
+from fedelta.config._address import Address
 from fedelta.config._duration import Duration
 from fedelta.config._job import (
     FIRST_CLIENT,
@@ -9,25 +13,38 @@ from fedelta.config._job import (
     EvaluateConfig,
     JobConfig,
     JobSpec,
+    Label,
     ModelConfig,
     RoundsConfig,
     ServerOptimizerConfig,
     load_job,
     parse_job,
 )
+from fedelta.config._kinds import Notes
+from fedelta.config._layers import Layers
+from fedelta.config._origin import parse_origin
+from fedelta.config._secret import Secret
+from fedelta.config._sources import bind, layered
 
 __all__ = [
     "FIRST_CLIENT",
     "MAX_COUNT",
+    "Address",
     "AggregatorConfig",
     "Duration",
     "EvaluateConfig",
     "JobConfig",
     "JobSpec",
+    "Label",
+    "Layers",
     "ModelConfig",
+    "Notes",
     "RoundsConfig",
+    "Secret",
     "ServerOptimizerConfig",
     "bind",
+    "layered",
     "load_job",
     "parse_job",
+    "parse_origin",
 ]

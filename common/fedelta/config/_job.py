@@ -1,16 +1,17 @@
 """The job file: what a job is, checked when it is loaded."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from fedelta._names import LABEL_PATTERN, NAME_PATTERN
-from fedelta.config._bind import bind
+from fedelta._names import LABEL_PATTERN, LABEL_RULE, NAME_PATTERN, NAME_RULE
 from fedelta.config._duration import Duration
+from fedelta.config._kinds import Notes
+from fedelta.config._origin import parse_origin
+from fedelta.config._sources import bind, parse_toml, read_toml
 from fedelta.errors import ConfigError
 
 FIRST_CLIENT = "first-client"
@@ -20,9 +21,8 @@ MAX_COUNT = 1_000_000
 
 Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Share = Annotated[float, Meta(gt=0, le=1)]
-Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z")]
-
-Label = Annotated[str, Meta(pattern=rf"^{LABEL_PATTERN}\Z")]
+Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z"), Notes(noun="name", rule=NAME_RULE)]
+Label = Annotated[str, Meta(pattern=rf"^{LABEL_PATTERN}\Z"), Notes(noun="label", rule=LABEL_RULE)]
 
 AGGREGATORS = ("mean", "sum")
 SERVER_OPTIMIZERS = ("sgd",)
@@ -50,7 +50,7 @@ class ModelConfig:
 
     init: Annotated[str, Meta(min_length=1)]
     """A safetensors file, relative to the job file; "first-client": a client builds it with the job's seed; or
-    "job:ID@VERSION": a version of another job on the same coordinator, where VERSION is a number, "latest" or "best"."""
+    "job:ID@VERSION": a version of another job on the same coordinator, where VERSION is a number, latest or best."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """[model.arguments]: keyword arguments for the learner's `model()`."""
 
@@ -81,6 +81,20 @@ class RoundsConfig:
         """Ready clients needed to open a round."""
         return self.min_clients or self.clients or 1
 
+    def check(self) -> None:
+        """Checks the values against each other. Raises `ValueError`."""
+        if self.clients is not None and self.fraction is not None:
+            raise ValueError("rounds.clients and rounds.fraction exclude each other; keep one")
+        if self.clients is not None and self.min_updates > self.clients:
+            raise ValueError(
+                f"rounds.min_updates = {self.min_updates} can never be reached with rounds.clients = {self.clients}"
+            )
+        if self.min_clients is not None and self.min_clients < self.min_updates:
+            raise ValueError(
+                f"rounds.min_clients = {self.min_clients} would open rounds that cannot reach "
+                f"rounds.min_updates = {self.min_updates}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class AggregatorConfig:
@@ -109,7 +123,7 @@ class EvaluateConfig:
     fraction: Share = 1.0
     """Which share of the connected clients evaluates (rounded up)."""
     metric: str = ""
-    """The metric by which versions are compared. Empty: "accuracy" where clients report it, else "loss", at its least."""
+    """The metric by which versions are compared. Empty: "accuracy" where clients report it, else the least "loss"."""
     goal: Literal["max", "min"] = "max"
     """Whether the best version has the greatest or the least `metric`."""
 
@@ -117,6 +131,9 @@ class EvaluateConfig:
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """A whole job file."""
+
+    ENVIRONMENT: ClassVar[str] = "FEDELTA_JOB_"
+    """What the variables begin with that override a job file when it is submitted."""
 
     job: JobConfig
     model: ModelConfig
@@ -127,50 +144,40 @@ class JobSpec:
     server_optimizer: ServerOptimizerConfig = ServerOptimizerConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
+    def __post_init__(self) -> None:
+        """Checks what concerns several values. Raises `ValueError`."""
+        self.rounds.check()
+        parse_origin(self.model.init)
+        _known(self.aggregator.name, AGGREGATORS, "aggregator.name")
+        _known(self.server_optimizer.name, SERVER_OPTIMIZERS, "server_optimizer.name")
+
 
 def load_job(path: Path) -> tuple[JobSpec, str]:
     """Reads a job file; returns the job and the file's text. Raises `ConfigError`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return parse_job(text, str(path)), text
+    table, text = read_toml(path)
+    return job_of(table, str(path)), text
 
 
 def parse_job(text: str, source: str) -> JobSpec:
     """Reads the text of a job file; `source` is what errors call it. Raises `ConfigError`."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not TOML: {error}") from None
+    return job_of(parse_toml(text, source), source)
+
+
+def job_of(table: Mapping[str, Any], source: str) -> JobSpec:
+    """The job that a job file's table describes; `source` is what errors call the file. Raises `ConfigError`."""
+    require_model(table, source)
+    return bind(JobSpec, table, source)
+
+
+def require_model(table: Mapping[str, Any], source: str) -> None:
+    """Says what to do where a job file says nothing of its model. Raises `ConfigError`."""
     if table.get("model", {}) == {}:
         raise ConfigError(
             f'{source}: model.init is missing. Say init = "first-client" to let a client build the initial model, or '
             "make one with `fedelta model init --learner MODULE:CLASS --seed 7` and name the file"
         )
-    spec = bind(JobSpec, table, source)
-    _check(spec, source)
-    return spec
 
 
-def _check(spec: JobSpec, source: str) -> None:
-    rounds = spec.rounds
-    if rounds.clients is not None and rounds.fraction is not None:
-        raise ConfigError(f"{source}: rounds.clients and rounds.fraction exclude each other; keep one")
-    if rounds.clients is not None and rounds.min_updates > rounds.clients:
-        raise ConfigError(
-            f"{source}: rounds.min_updates = {rounds.min_updates} can never be reached with "
-            f"rounds.clients = {rounds.clients}"
-        )
-    if rounds.min_clients is not None and rounds.min_clients < rounds.min_updates:
-        raise ConfigError(
-            f"{source}: rounds.min_clients = {rounds.min_clients} would open rounds that cannot reach "
-            f"rounds.min_updates = {rounds.min_updates}"
-        )
-    _known(spec.aggregator.name, AGGREGATORS, "aggregator.name", source)
-    _known(spec.server_optimizer.name, SERVER_OPTIMIZERS, "server_optimizer.name", source)
-
-
-def _known(name: str, known: tuple[str, ...], key: str, source: str) -> None:
+def _known(name: str, known: tuple[str, ...], key: str) -> None:
     if name not in known:
-        raise ConfigError(f"{source}: {key} = {name!r} is not known; known are {', '.join(known)}")
+        raise ValueError(f"{key} = {name!r} is not known; known are {', '.join(known)}")

@@ -20,7 +20,8 @@ from fedelta.errors import ConfigError, FedeltaError, StorageError
 from fedelta.v1 import admin_pb2 as admin
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.v1.admin_pb2_grpc import AdminServiceStub
-from fedelta_server.daemon import DaemonConfig, serve
+from fedelta_server.config import ServerConfig
+from fedelta_server.daemon import serve
 from tests.server.rpc.harness import Client, job_toml, run, update_file
 
 
@@ -62,7 +63,7 @@ async def daemon(state: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     out = Lines()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", out)
-        task = asyncio.ensure_future(serve(DaemonConfig(state=state, port=0)))
+        task = asyncio.ensure_future(serve(ServerConfig(state=state, port=0)))
         ready = re.fullmatch(r"coordinator ready on (127\.0\.0\.1:\d+)", await out.lines.get())
         assert ready is not None
         async with aio.insecure_channel(ready[1]) as channel:
@@ -127,7 +128,7 @@ def test_a_second_signal_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.Mo
     run(again)
 
 
-def _refused(config: DaemonConfig) -> FedeltaError:
+def _refused(config: ServerConfig) -> FedeltaError:
     with pytest.raises(FedeltaError) as error:
         asyncio.run(serve(config))
     return error.value
@@ -136,14 +137,14 @@ def _refused(config: DaemonConfig) -> FedeltaError:
 def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        error = _refused(DaemonConfig(state=tmp_path, port=0))
+        error = _refused(ServerConfig(state=tmp_path, port=0))
     assert isinstance(error, StorageError)
     assert f"{tmp_path} is in use by another coordinator" in error.message
 
 
 def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    error = _refused(DaemonConfig(state=tmp_path / "file", port=0))
+    error = _refused(ServerConfig(state=tmp_path / "file", port=0))
     assert isinstance(error, StorageError)
     assert str(tmp_path / "file") in error.message
 
@@ -151,7 +152,7 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        error = _refused(DaemonConfig(state=tmp_path, port=port))
+        error = _refused(ServerConfig(state=tmp_path, port=port))
     assert isinstance(error, ConfigError)
     assert f"127.0.0.1:{port}" in error.message
     assert "in use" in error.message
@@ -159,13 +160,13 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_other_machines_are_let_in_only_when_asked_for(tmp_path: Path, host: str) -> None:
-    error = _refused(DaemonConfig(state=tmp_path, host=host, port=0))
+    error = _refused(ServerConfig(state=tmp_path, host=host, port=0))
     assert isinstance(error, ConfigError)
     assert "--insecure-bind-anywhere" in error.message
 
 
 def test_another_versions_state_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal.db").write_bytes(b"not a database, but long enough to be looked at" * 50)
-    error = _refused(DaemonConfig(state=tmp_path, port=0))
+    error = _refused(ServerConfig(state=tmp_path, port=0))
     assert isinstance(error, StorageError)
     assert "journal.db" in error.message

@@ -1,0 +1,31 @@
+"""The configuration of `fedelta server`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from fedelta._names import DEFAULT_PORT
+from fedelta.config import Notes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """What a coordinator is started with."""
+
+    ENVIRONMENT: ClassVar[str] = "FEDELTA_SERVER_"
+    """What the variables begin with."""
+
+    state: Annotated[Path, Notes(metavar="DIR")]
+    """Directory for the journal and the models; made if need be."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = DEFAULT_PORT
+    """Port to listen on. 0: a free one."""
+    insecure_bind_anywhere: bool = False
+    """Allow a host that other machines reach, although nothing is encrypted yet."""
+    log_format: Literal["text", "json"] = "text"
+    """Log lines for people, or one JSON object a line."""
+    verbose: Annotated[bool, Notes(flags=("-v", "--verbose"))] = False
+    """Log more of what goes on."""
