@@ -1,12 +1,14 @@
 """The job that the tests' learners train: its files, computed without the code under test."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedelta.tensors import MODEL_METADATA, UPDATE_METADATA, DType, Schema, TensorSpec, update_schema
 from fedelta.v1 import coordinator_pb2 as pb
+from fedelta_client import messages as say
 from tests.client.fake import FakeCoordinator
 
 SCHEMA = Schema.of(
@@ -34,3 +36,17 @@ def update_file(add: float) -> bytes:
 
 def train(fake: FakeCoordinator, *, learner: str = "", **config: Any) -> pb.Assignment:
     return fake.assign(pb.ASSIGNMENT_KIND_TRAIN, model_file(), learner=learner, config_json=json.dumps(config))
+
+
+def train_command(where: Path, config: str = "{}", model_arguments: str = "{}") -> say.Train:
+    """What the runtime says to a trainer; the model file is `where / "model"`."""
+    assigned = say.Assigned(
+        job="job-1", round=1, client="site-1", seed=7, config=config, model_arguments=model_arguments
+    )
+    return say.Train(
+        assigned=assigned,
+        model=str(where / "model"),
+        out=str(where / "update"),
+        state=None,
+        state_out=str(where / "state"),
+    )

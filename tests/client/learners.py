@@ -1,5 +1,6 @@
 """Learners without torch, which do what the job's [train] table says. Copied to where a test's client starts."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -78,6 +79,18 @@ class Scripted(Learner):
         while not Path("go").exists():
             task.report(0.25)
             time.sleep(0.01)
+
+
+class Deaf(Scripted):
+    """Does not stop when it is asked to, nor does its worker."""
+
+    def do_nothing(self, task: Task) -> None:
+        if os.fork() == 0:
+            while True:
+                signal.pause()
+        while True:
+            with contextlib.suppress(BaseException):
+                self.do_hang(task)
 
 
 class Counting(Scripted):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,10 +10,9 @@ import psutil
 import pytest
 
 from fedelta.v1 import coordinator_pb2 as pb
-from fedelta_client import messages as say
 from fedelta_client.trainer import Trainer, TrainerSettings
 from tests.client.fake import PATIENCE_SECONDS, FakeCoordinator
-from tests.client.jobs import model_file, train, update_file
+from tests.client.jobs import model_file, train, train_command, update_file
 from tests.client.process import LEARNERS, ClientProcess, started
 
 
@@ -104,16 +104,16 @@ async def hanging(fake: FakeCoordinator, client: ClientProcess) -> int:
 def test_a_learner_that_does_not_stop_is_killed_with_its_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "deaf.py").write_text(LEARNERS.read_text() + DEAF)
+    shutil.copy(LEARNERS, tmp_path)
     (tmp_path / "model").write_bytes(model_file())
     monkeypatch.chdir(tmp_path)
 
     async def scenario() -> None:
-        trainer, _ = await Trainer.start(TrainerSettings(learner="deaf:Deaf"))
+        trainer, _ = await Trainer.start(TrainerSettings(learner="learners:Deaf"))
         trainer.patience = 0.1
         try:
             started_working = asyncio.Event()
-            work = asyncio.create_task(trainer.do(command(tmp_path), lambda _: started_working.set()))
+            work = asyncio.create_task(trainer.do(train_command(tmp_path), lambda _: started_working.set()))
             await asyncio.wait_for(started_working.wait(), PATIENCE_SECONDS)
             family = psutil.Process().children(recursive=True)
             assert len(family) == 2
@@ -126,32 +126,6 @@ def test_a_learner_that_does_not_stop_is_killed_with_its_workers(
             await trainer.close()
 
     asyncio.run(scenario())
-
-
-DEAF = """
-
-class Deaf(Scripted):
-    def do_nothing(self, task):
-        if os.fork() == 0:
-            while True:
-                signal.pause()
-        while True:
-            try:
-                self.do_hang(task)
-            except BaseException:
-                pass
-"""
-
-
-def command(where: Path) -> say.Train:
-    assigned = say.Assigned(job="job-1", round=1, client="site-1", seed=7, config="{}", model_arguments="{}")
-    return say.Train(
-        assigned=assigned,
-        model=str(where / "model"),
-        out=str(where / "update"),
-        state=None,
-        state_out=str(where / "state"),
-    )
 
 
 def test_workers_of_a_dead_trainer_go_with_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import messages as say
 from fedelta_client.trainer import Trainer, TrainerSettings
 from tests.client.fake import FakeCoordinator
+from tests.client.jobs import train_command
 from tests.client.process import LEARNERS, started
 
 SHAPED = "learners:Shaped"
@@ -72,18 +73,14 @@ def test_arguments_that_do_not_fit_fail_the_assignment_and_no_more(
 def test_the_runtime_hears_the_norm_of_an_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(LEARNERS, tmp_path)
     monkeypatch.chdir(tmp_path)
-    model, out = tmp_path / "model", str(tmp_path / "out")
-    model.write_bytes(model_file(8))
-    assigned = say.Assigned(
-        job="job-1", round=1, client="a", seed=7, config='{"add": 0.5}', model_arguments='{"rows": 8}'
-    )
-    train = say.Train(assigned=assigned, model=str(model), out=out, state=None, state_out=out)
+    (tmp_path / "model").write_bytes(model_file(8))
+    train = train_command(tmp_path, config='{"add": 0.5}', model_arguments='{"rows": 8}')
 
     async def scenario() -> None:
         trainer, _ = await Trainer.start(TrainerSettings(learner=SHAPED))
         try:
             trained = await trainer.do(train, lambda _: None)
-            made = await trainer.do(say.Initialize(assigned=assigned, out=out), lambda _: None)
+            made = await trainer.do(say.Initialize(assigned=train.assigned, out=train.out), lambda _: None)
         finally:
             await trainer.close()
         assert isinstance(trained, say.Trained)

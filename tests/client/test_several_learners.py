@@ -4,13 +4,15 @@ import asyncio
 import logging
 import shutil
 import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from fedelta.v1 import coordinator_pb2 as pb
-from fedelta_client import runtime
+from fedelta_client import runtime, trainer
 from fedelta_client.assignment import Worker
 from fedelta_client.runtime import Client, TrainerKeepsDyingError
 from fedelta_client.session import Session
@@ -19,11 +21,20 @@ from fedelta_client.stop import Stop
 from fedelta_client.trainer import TrainerSettings
 from fedelta_client.trainers import Trainers
 from tests.client.fake import PATIENCE_SECONDS, FakeCoordinator
-from tests.client.jobs import train, update_file
+from tests.client.jobs import model_file, train, train_command, update_file
 from tests.client.process import LEARNERS, started
 
 SCRIPTED, COUNTING, NUMBERS = "learners:Scripted", "learners:Counting", "learners:Numbers"
+DEAF = "learners:Deaf"
 ALSO_COUNTING = ("--learner", COUNTING)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the learners, as working directory."""
+    shutil.copy(LEARNERS, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 async def trained_by(fake: FakeCoordinator, learner: str) -> int:
@@ -126,47 +137,82 @@ def test_no_trainer_outlives_the_client(tmp_path: Path, signals: list[signal.Sig
     asyncio.run(scenario())
 
 
+@asynccontextmanager
+async def client_here(
+    where: Path, learners: Sequence[str]
+) -> AsyncIterator[tuple[FakeCoordinator, asyncio.Task[None]]]:
+    """A client with real trainers in this process, and its coordinator."""
+    trainers = Trainers([TrainerSettings(learner=each) for each in learners])
+    try:
+        offered = [ready.learner for ready in await trainers.start()]
+        with Spool(where / "spool") as spool:
+            async with FakeCoordinator() as fake, Session(fake.address, "site-1", offered) as session:
+                await session.register()
+                client = Client(session, Worker(session, spool, trainers), Stop(on_hurry=trainers.hurry))
+                running = asyncio.create_task(client.run())
+                try:
+                    yield fake, running
+                finally:
+                    running.cancel()
+                    await asyncio.wait([running])
+    finally:
+        await trainers.close()
+
+
+async def dies(fake: FakeCoordinator, learner: str) -> None:
+    """An assignment of the learner kills its trainer."""
+    train(fake, learner=learner, do="die")
+    assert (await fake.next("ReportFailure")).kind == pb.FAILURE_KIND_TRAINER_DIED
+
+
 def test_a_learner_that_kills_its_trainer_every_time_is_offered_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Errors that pytest keeps with what was logged would keep the session alive.
     caplog.set_level(logging.CRITICAL, "fedelta.client")
     monkeypatch.setattr(runtime, "FIRST_RECOVERY_SECONDS", 0.001)
     monkeypatch.setattr(runtime, "MOST_DEATHS", 2)
-    shutil.copy(LEARNERS, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    trainers = Trainers([TrainerSettings(learner=each) for each in (SCRIPTED, COUNTING)])
-
-    async def dies(fake: FakeCoordinator, learner: str) -> None:
-        train(fake, learner=learner, do="die")
-        assert (await fake.next("ReportFailure")).kind == pb.FAILURE_KIND_TRAINER_DIED
 
     async def scenario() -> None:
-        learners = [ready.learner for ready in await trainers.start()]
-        with Spool(tmp_path / "spool") as spool:
-            async with FakeCoordinator() as fake, Session(fake.address, "site-1", learners) as session:
-                await session.register()
-                client = Client(session, Worker(session, spool, trainers), Stop(on_hurry=trainers.hurry))
-                running = asyncio.create_task(client.run())
-                await dies(fake, SCRIPTED)
-                await trained_by(fake, COUNTING)
-                await dies(fake, SCRIPTED)
-                # What the other learner did in between does not count for this one.
-                assert [list((await fake.next("Register")).learners) for _ in range(2)] == [learners, [COUNTING]]
-                await dies(fake, COUNTING)
-                await trained_by(fake, COUNTING)
-                await dies(fake, COUNTING)
-                await dies(fake, COUNTING)
-                with pytest.raises(TrainerKeepsDyingError, match=f"{COUNTING} died in 2 assignments in a row"):
-                    await asyncio.wait_for(running, PATIENCE_SECONDS)
+        async with client_here(project, [SCRIPTED, COUNTING]) as (fake, running):
+            await dies(fake, SCRIPTED)
+            await trained_by(fake, COUNTING)
+            await dies(fake, SCRIPTED)
+            # What the other learner did in between does not count for this one.
+            assert [list((await fake.next("Register")).learners) for _ in range(2)] == [
+                [SCRIPTED, COUNTING],
+                [COUNTING],
+            ]
+            await dies(fake, COUNTING)
+            # What it did well counts: it is two in a row that are too many.
+            await trained_by(fake, COUNTING)
+            await dies(fake, COUNTING)
+            await dies(fake, COUNTING)
+            with pytest.raises(TrainerKeepsDyingError, match=f"{COUNTING} died in 2 assignments in a row"):
+                await asyncio.wait_for(running, PATIENCE_SECONDS)
 
-    async def to_the_end() -> None:
+    asyncio.run(scenario())
+
+
+def test_in_a_hurry_trainers_are_not_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "INTERRUPT_SECONDS", 1000.0)
+    (project / "model").write_bytes(model_file())
+
+    async def scenario() -> None:
+        trainers = Trainers([TrainerSettings(learner=each) for each in (SCRIPTED, DEAF)])
         try:
-            await scenario()
+            await trainers.start()
+            deaf, working = await trainers.get(DEAF), asyncio.Event()
+            work = asyncio.create_task(deaf.do(train_command(project), lambda _: working.set()))
+            await asyncio.wait_for(working.wait(), PATIENCE_SECONDS)
+            trainers.hurry()
+            work.cancel()
+            done, _ = await asyncio.wait([work], timeout=PATIENCE_SECONDS)
+            assert done == {work}
         finally:
             await trainers.close()
 
-    asyncio.run(to_the_end())
+    asyncio.run(scenario())
 
 
 def test_labels_and_learners_are_registered() -> None:
