@@ -5,7 +5,8 @@ commits in one transaction before it runs the step's *effects*. The engine's own
 records, so that the same records, read back from the store, rebuild it.
 """
 
-from fedelta_server.engine._engine import Engine, Step
+from fedelta_server.engine._engine import Engine
+from fedelta_server.engine._rounds import Step
 from fedelta_server.engine._state import LIVENESS_SECONDS, Assignment, Client, Job, ModelRef, task_seed
 
 __all__ = ["LIVENESS_SECONDS", "Assignment", "Client", "Engine", "Job", "ModelRef", "Step", "task_seed"]

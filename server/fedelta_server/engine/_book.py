@@ -23,7 +23,6 @@ class Book:
         """The open assignments of each client by id, oldest first."""
         self.endings: OrderedDict[str, records.ParticipationEnded] = OrderedDict()
         """How the latest assignments ended, by id."""
-        self._openings = 0
 
     def job(self, job_id: str) -> Job:
         """A job. Raises `NotFoundError`."""
@@ -57,6 +56,7 @@ class Book:
             rounds_max=spec.rounds.max,
             toml=record.toml,
             submitted_unix=record.submitted_unix,
+            origin=record.origin,
             initial=initial,
             model=initial,
         )
@@ -84,11 +84,11 @@ class Book:
             self.queues[assignment.client][assignment.id] = assignment
         if job.round is None:
             job.round = Round(record.round, record.attempt, phase)
+            job.level = record.turns - job.cost(len(record.clients))
         else:
             job.round.phase = phase
         job.attempts = record.attempt
-        self._openings += 1
-        job.last_opened = self._openings
+        job.turns, job.standing = record.turns, None
 
     @apply.register
     def _(self, record: records.ParticipationEnded) -> None:
@@ -116,14 +116,14 @@ class Book:
     @apply.register
     def _(self, record: records.RoundClosed) -> None:
         job = self.jobs[record.job]
-        job.rounds_done = record.number
+        job.rounds_done, job.turns, job.level = record.number, record.turns, record.level
         job.round, job.attempts, job.failed_attempts = None, 0, 0
 
     @apply.register
     def _(self, record: records.RoundFailed) -> None:
         job = self.jobs[record.job]
         job.round = None
-        job.failed_attempts += 1
+        job.failed_attempts += record.counted
 
     def _round(self, job_id: str) -> Round:
         round_ = self.jobs[job_id].round

@@ -21,7 +21,9 @@ class Clients:
         """Opens a session. Raises `NameInUseError` while another one under the name is live."""
         known = self._by_name.get(event.name)
         if known is not None and known.session == event.session:
-            known.learners, known.last_heard, known.left = event.learners, event.at, False
+            known.learners, known.labels = event.learners, event.labels
+            known.last_heard, known.left = event.at, False
+            known.declined.clear()
             return
         if known is not None:
             if known.live(event.at):
@@ -30,7 +32,7 @@ class Clients:
                     f"one; if it is dead, its name is free {LIVENESS_SECONDS:g} s after it was last heard"
                 )
             del self._by_session[known.session]
-        client = Client(event.name, event.session, event.learners, event.software_version, event.at)
+        client = Client(event.name, event.session, event.learners, event.labels, event.software_version, event.at)
         self._by_name[event.name] = self._by_session[event.session] = client
 
     def heard(self, event: SessionEvent) -> Client:

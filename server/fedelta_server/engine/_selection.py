@@ -1,35 +1,42 @@
 """Who takes part: seeded draws from the clients that can."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import blake3
 
-from fedelta.config import JobSpec
 from fedelta_server.engine._state import Client, Job
 
 
-def fitting(clients: Iterable[Client], spec: JobSpec, now: float) -> list[Client]:
-    """The live clients that offer what a job wants."""
-    return [client for client in clients if client.live(now) and client.offers(spec)]
+def fitting(clients: Iterable[Client], job: Job, now: float) -> list[str]:
+    """The names of the clients that can be expected to take work of a job."""
+    return [client.name for client in clients if client.fits(job, now)]
 
 
-def draw_cohort(job: Job, number: int, ready: list[Client]) -> list[str]:
-    """The cohort of a job's round; empty while too few clients are ready. Round 0 needs one client."""
-    rounds = job.spec.rounds
-    if len(ready) < (rounds.ready_needed if number else 1):
+def draw_cohort(job: Job, ready: Collection[str]) -> list[str]:
+    """The cohort of a job's next round; empty while too few clients are ready."""
+    if len(ready) < job.ready_needed:
         return []
-    wanted = len(ready) if rounds.fraction is None else math.ceil(rounds.fraction * len(ready))
-    size = 1 if number == 0 else (rounds.clients or wanted)
-    return _lowest(job.spec.job.seed, number, job.attempts + 1, ready, size)
+    return _draw(job, job.next_round, job.attempts + 1, ready)
 
 
-def draw_evaluators(job: Job, number: int, live: list[Client]) -> list[str]:
+def likely_cohort(job: Job, ready: Collection[str]) -> list[str]:
+    """Whom a job whose round is open would draw for the round after it; all, where too few are ready."""
+    enough = len(ready) >= job.spec.rounds.ready_needed
+    return _draw(job, job.next_round + 1, 1, ready) if enough else list(ready)
+
+
+def draw_evaluators(job: Job, number: int, live: Collection[str]) -> list[str]:
     """Who evaluates what a round made; empty where the job does not evaluate it."""
     every, last = job.spec.evaluate.every, number >= job.rounds_max
     if not every or (number % every and not last):
         return []
-    return _lowest(job.spec.job.seed, number, 1, live, math.ceil(job.spec.evaluate.fraction * len(live)))
+    return _lowest(job, number, 1, live, math.ceil(job.spec.evaluate.fraction * len(live)))
+
+
+def ranked(job: Job, names: Iterable[str]) -> list[str]:
+    """Clients in the order of the draw for the next attempt at a job's round."""
+    return _in_order(job, job.next_round, job.attempts + 1, names)
 
 
 def rank(seed: int, round_: int, attempt: int, name: str) -> bytes:
@@ -41,6 +48,15 @@ def rank(seed: int, round_: int, attempt: int, name: str) -> bytes:
     return blake3.blake3(f"{seed}/{draw}/{name}".encode()).digest()
 
 
-def _lowest(seed: int, round_: int, attempt: int, clients: list[Client], size: int) -> list[str]:
-    names = sorted((client.name for client in clients), key=lambda name: rank(seed, round_, attempt, name))
-    return names[:size]
+def _draw(job: Job, number: int, attempt: int, ready: Collection[str]) -> list[str]:
+    rounds = job.spec.rounds
+    wanted = len(ready) if rounds.fraction is None else math.ceil(rounds.fraction * len(ready))
+    return _lowest(job, number, attempt, ready, (rounds.clients or wanted) if number else 1)
+
+
+def _lowest(job: Job, number: int, attempt: int, names: Collection[str], size: int) -> list[str]:
+    return _in_order(job, number, attempt, names)[:size]
+
+
+def _in_order(job: Job, number: int, attempt: int, names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: rank(job.spec.job.seed, number, attempt, name))

@@ -3,7 +3,7 @@
 What is marked volatile is not in the journal: it is lost with the process and starts afresh.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import blake3
@@ -31,6 +31,14 @@ class ModelRef:
     length: int
 
 
+@dataclass(frozen=True)
+class Decline:
+    """A client does not take part in a job: until when (infinity: until it registers again), and why."""
+
+    until: float
+    reason: str
+
+
 @dataclass
 class Client:
     """A registered client. All of it is volatile: clients register again after a restart."""
@@ -38,8 +46,11 @@ class Client:
     name: str
     session: str
     learners: tuple[str, ...]
+    labels: Mapping[str, str]
     software_version: str
     last_heard: float
+    declined: dict[str, Decline] = field(default_factory=dict)
+    """By job id: what it does not take part in, and what it did not until lately."""
     polls: int = 0
     disconnected: bool = False
     """Its connection broke while it waited for work, or it let a lease run out: it is probably dead."""
@@ -52,8 +63,22 @@ class Client:
         return self.polls > 0 or now - self.last_heard < LIVENESS_SECONDS
 
     def offers(self, spec: JobSpec) -> bool:
-        """Whether it has the learner that a job wants."""
-        return not spec.job.learner or spec.job.learner in self.learners
+        """Whether it has the learner and the labels that a job wants."""
+        learner = not spec.job.learner or spec.job.learner in self.learners
+        return learner and all(map(self._has, spec.job.labels))
+
+    def declines(self, job_id: str, now: float) -> Decline | None:
+        """Its refusal of a job, if one is in force."""
+        found = self.declined.get(job_id)
+        return found if found is not None and now < found.until else None
+
+    def fits(self, job: "Job", now: float) -> bool:
+        """Whether it can be expected to take work of a job."""
+        return self.live(now) and self.offers(job.spec) and self.declines(job.id, now) is None
+
+    def _has(self, label: str) -> bool:
+        key, _, value = label.partition("=")
+        return key in self.labels and value in ("", self.labels[key])
 
 
 @dataclass
@@ -103,6 +128,10 @@ class Round:
         found = (part for part in self.parts if part.phase is phase and part.outcome is Outcome.ACCEPTED)
         return sorted(found, key=lambda part: part.client)
 
+    def failures(self) -> set[Outcome]:
+        """How those parts ended that do not count."""
+        return {part.outcome for part in self.parts} - {Outcome.ACCEPTED}
+
 
 @dataclass
 class Job:
@@ -114,6 +143,8 @@ class Job:
     submitted_unix: float
     rounds_max: int
     """Rounds to run in all: the job file's number, or what the job was extended to."""
+    origin: str = ""
+    """The version of another job that its initial model is, as "JOB@VERSION"; empty: it is none."""
     state: JobState = JobState.QUEUED
     reason: str = ""
     initial: ModelRef | None = None
@@ -127,13 +158,36 @@ class Job:
     round: Round | None = None
     folded: dict[str, str] = field(default_factory=dict)
     """By client: the id of its latest assignment whose update is in a version."""
-    last_opened: int = 0
-    """When it last opened a phase, in the engine's count of openings: the job that waited longest goes first."""
+    turns: float = 0.0
+    """How many clients its phases had, divided by its share: the job that has had the least goes first."""
+    level: float = 0.0
+    """Its turns when its latest round was opened."""
+    standing: float | None = None  # volatile
+    """Its turns while it waits and competes for clients, raised where it claimed the past; None: it does not."""
 
     @property
     def runnable(self) -> bool:
         """Whether rounds may be opened."""
         return self.state in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a round is to be opened."""
+        return self.runnable and self.round is None
+
+    @property
+    def next_round(self) -> int:
+        """The number of the round that is open or comes next. Round 0 makes the initial model."""
+        return 0 if self.model is None else self.rounds_done + 1
+
+    @property
+    def ready_needed(self) -> int:
+        """Ready clients needed to open the next round."""
+        return self.spec.rounds.ready_needed if self.next_round else 1
+
+    def cost(self, clients: int) -> float:
+        """The turns that a phase of so many clients counts for."""
+        return clients / self.spec.job.share
 
     def training_id(self, client: str) -> str | None:
         """The id that the client's assignment has in the round that trains now, whether or not that is still open."""

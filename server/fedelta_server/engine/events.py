@@ -1,7 +1,7 @@
 """Events: what happened. `at` is seconds on the coordinator's monotonic clock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedelta.config import JobSpec
 from fedelta_server.engine._state import ModelRef
@@ -27,6 +27,7 @@ class ClientRegistered(Event):
     name: str
     session: str
     learners: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
     software_version: str = ""
 
 
@@ -105,10 +106,14 @@ class EvaluationReported(ResultEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class AssignmentFailed(AssignmentEvent):
-    """The client gives up (FAILED, RETURNED), or its update was refused (REJECTED)."""
+    """The client gives up (FAILED, RETURNED), its site does not take part (DECLINED), or its update was refused
+    (REJECTED).
+    """
 
     outcome: Outcome
     reason: str
+    retry_after: float | None = None
+    """With DECLINED: after so many seconds it may be asked again. None: when it registers again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,7 @@ class JobSubmitted(Event):
     toml: str
     unix_time: float
     initial: ModelRef | None
+    origin: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,18 +6,25 @@ from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Base of all records. Every record belongs to one job."""
+    """Base of all records. Every record belongs to one job.
+
+    Fields that are added later need a default: journals that were written before must be read.
+    """
 
     job: str
 
 
 class JobSubmitted(Record, frozen=True, kw_only=True, tag=True):
-    """A job exists. `digest` and `length` are those of its initial model, or empty and 0."""
+    """A job exists. `digest` and `length` are those of its initial model, or empty and 0.
+
+    `origin` names the version of another job that the initial model is, as "JOB@VERSION".
+    """
 
     toml: str
     submitted_unix: float
     digest: bytes = b""
     length: int = 0
+    origin: str = ""
 
 
 class JobStateChanged(Record, frozen=True, kw_only=True, tag=True):
@@ -34,12 +41,16 @@ class JobExtended(Record, frozen=True, kw_only=True, tag=True):
 
 
 class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
-    """A phase of a round was opened for these clients, sorted by name. INITIALIZE belongs to round 0."""
+    """A phase of a round was opened for these clients, sorted by name. INITIALIZE belongs to round 0.
+
+    `turns` are the job's with this phase: so many clients has it had, divided by its share.
+    """
 
     round: int
     attempt: int
     phase: PhaseKind
     clients: list[str]
+    turns: float = 0.0
 
 
 class Participation(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +89,10 @@ class VersionMade(Record, frozen=True, kw_only=True, tag=True):
 
 
 class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
-    """A round is complete. `seconds` runs from the opening of its last attempt."""
+    """A round is complete. `seconds` runs from the opening of its last attempt.
+
+    `turns` are the job's so far, `level` what they were when that attempt was opened.
+    """
 
     number: int
     attempts: int
@@ -89,14 +103,17 @@ class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
     metrics: dict[str, float]
     train_metrics: dict[str, float]
     digest: bytes
+    turns: float = 0.0
+    level: float = 0.0
 
 
 class RoundFailed(Record, frozen=True, kw_only=True, tag=True):
-    """An attempt at a round ended without a result."""
+    """An attempt at a round ended without a result. It is not `counted` where clients declined and did nothing else."""
 
     round: int
     attempt: int
     reason: str
+    counted: bool = True
 
 
 AnyRecord = (
@@ -110,3 +127,6 @@ AnyRecord = (
     | RoundFailed
 )
 """Any record; what a journal row decodes to."""
+
+OUTLINE = (JobSubmitted, JobStateChanged, JobExtended, VersionMade)
+"""What an engine is rebuilt from of a job's past, up to its last closed round; from that on, all records."""

@@ -37,3 +37,4 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     RETURNED = "returned"
     REJECTED = "rejected"
+    DECLINED = "declined"

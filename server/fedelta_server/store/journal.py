@@ -103,10 +103,9 @@ class Journal:
     def committed(self) -> list[records.Record]:
         """The records from which the engine is rebuilt.
 
-        Of what lies before a job's last closed round only the outline is needed: its submission, its states, its
-        extensions, its versions and that round. Reading stays fast however long the job has run.
+        Of what lies before a job's last closed round only the outline is needed. Reading stays fast however long the
+        job has run.
         """
-        outline = (records.JobSubmitted, records.JobStateChanged, records.JobExtended, records.VersionMade)
         closed = (
             sa.select(_journal.c.job, sa.func.max(_journal.c.sequence).label("sequence"))
             .where(_journal.c.kind == records.RoundClosed.__name__)
@@ -119,7 +118,7 @@ class Journal:
             .where(
                 closed.c.sequence.is_(None)
                 | (_journal.c.sequence >= closed.c.sequence)
-                | _journal.c.kind.in_([each.__name__ for each in outline])
+                | _journal.c.kind.in_([each.__name__ for each in records.OUTLINE])
             )
             .order_by(_journal.c.sequence)
         )

@@ -30,14 +30,23 @@ class Harness:
         step = self.engine.handle(event)
         self.journal += step.records
         self.folds += [effect for effect in step.effects if isinstance(effect, effects.Fold)]
-        invariants.check(self.engine)
+        invariants.check(self.engine, self.now)
         self.check_rebuilt()
         return step
 
     def check_rebuilt(self) -> None:
         """An engine built from the records believes what this one believes."""
-        rebuilt = Engine(self.journal)
-        assert durable(rebuilt) == durable(self.engine)
+        for known in (self.journal, self.outline()):
+            assert durable(Engine(known)) == durable(self.engine)
+
+    def outline(self) -> list[records.Record]:
+        """What the journal gives back: of what lies before a job's last closed round not everything."""
+        last = {each.job: index for index, each in enumerate(self.journal) if isinstance(each, records.RoundClosed)}
+        return [
+            each
+            for index, each in enumerate(self.journal)
+            if isinstance(each, records.OUTLINE) or index >= last.get(each.job, 0)
+        ]
 
     def restart(self) -> None:
         """The process dies; another one takes over what was committed."""
@@ -46,16 +55,18 @@ class Harness:
         step = self.engine.resume(self.now)
         self.journal += step.records
         self.folds += [effect for effect in step.effects if isinstance(effect, effects.Fold)]
-        invariants.check(self.engine)
+        invariants.check(self.engine, self.now)
 
     def submit(self, text: str, initial: ModelRef | None = INITIAL) -> str:
         spec = parse_job(text, "test")
         step = self.send(events.JobSubmitted(at=self.now, spec=spec, toml=text, unix_time=0.0, initial=initial))
         return step.records[0].job
 
-    def join(self, *names: str, learners: tuple[str, ...] = ("digits:Digits",)) -> None:
+    def join(self, *names: str, learners: tuple[str, ...] = ("digits:Digits",), **labels: str) -> None:
         for name in names:
-            self.send(events.ClientRegistered(at=self.now, name=name, session=session(name), learners=learners))
+            self.send(
+                events.ClientRegistered(at=self.now, name=name, session=session(name), learners=learners, labels=labels)
+            )
             self.send(events.PollStarted(at=self.now, session=session(name)))
 
     def job(self, job_id: str) -> Job:
@@ -109,6 +120,19 @@ class Harness:
             )
         )
 
+    def decline(self, name: str, reason: str = "not in office hours", retry_after: float | None = None) -> None:
+        assignment = self.take(name)
+        self.send(
+            events.AssignmentFailed(
+                at=self.now,
+                session=session(name),
+                assignment=assignment.id,
+                outcome=Outcome.DECLINED,
+                reason=reason,
+                retry_after=retry_after,
+            )
+        )
+
     def fold(self) -> effects.Fold:
         """The oldest fold that was asked for is done."""
         fold = self.folds.pop(0)
@@ -144,7 +168,7 @@ def digest_of(text: str) -> bytes:
 def durable(engine: Engine) -> object:
     """The part of the state that records must restore."""
     volatile = {"opened_at", "bytes_up", "bytes_down", "folding", "deadline", "lease_until", "taken", "progress"}
-    return [{key: _strip(value, volatile) for key, value in asdict(job).items()} for job in engine.book.jobs.values()]
+    return [_strip(asdict(job), volatile | {"standing"}) for job in engine.book.jobs.values()]
 
 
 def _strip(value: object, keys: Iterable[str]) -> object:

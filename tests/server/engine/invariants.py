@@ -1,10 +1,10 @@
 """What must be true of an engine after every step."""
 
-from fedelta_server.engine import Engine
+from fedelta_server.engine import Engine, Job
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
 
-def check(engine: Engine) -> None:
+def check(engine: Engine, now: float) -> None:
     """Raises `AssertionError` where an invariant is broken."""
     open_by_job = {
         assignment.id: assignment for job in engine.book.jobs.values() for assignment in job.open_assignments()
@@ -14,8 +14,10 @@ def check(engine: Engine) -> None:
     assert {assignment.id: assignment for assignment in queued} == engine.book.assignments
     assert all(engine.book.queues.values()), "an empty queue makes its client look busy"
     for job in engine.book.jobs.values():
-        assert job.rounds_done <= job.spec.rounds.max
-        assert (job.rounds_done == job.spec.rounds.max) == (job.state is JobState.FINISHED)
+        assert job.rounds_done <= job.rounds_max
+        assert (job.rounds_done == job.rounds_max) == (job.state is JobState.FINISHED)
+        check_declines(engine, job, now)
+        check_not_kept_waiting(engine, job, now)
         if job.state.ended:
             assert job.round is None
         if job.model is not None and job.round is None:
@@ -32,3 +34,20 @@ def check(engine: Engine) -> None:
             assert part.outcome is Outcome.ACCEPTED or part.reason
         if job.round.phase.open:
             assert engine.wake_at() is not None, "nothing would end an assignment whose client is gone"
+
+
+def check_declines(engine: Engine, job: Job, now: float) -> None:
+    """Nobody is asked again who declined, and who may be asked again later is not forgotten."""
+    for client in engine.clients:
+        decline = client.declines(job.id, now)
+        if decline is None or job.round is None:
+            continue
+        assert client.name not in job.round.phase.open, "a client that declined works for the job"
+        assert decline.until == float("inf") or engine.wake_at() is not None
+
+
+def check_not_kept_waiting(engine: Engine, job: Job, now: float) -> None:
+    """A job that waits lacks idle clients, unless they are held for one that folds."""
+    idle = [each for each in engine.clients if each.fits(job, now) and each.name not in engine.book.queues]
+    folding = any(other.round is not None and other.round.folding for other in engine.book.jobs.values())
+    assert not job.waits or folding or len(idle) < job.ready_needed

@@ -1,6 +1,6 @@
 """What became of an update: folded, not folded, or not decided yet."""
 
-from fedelta_server.engine import Engine, events, records
+from fedelta_server.engine import Engine, events
 from tests.server.engine.harness import Harness, session, toml
 
 NO_EVALUATION = "[evaluate]\nevery = 0"
@@ -9,15 +9,8 @@ NO_EVALUATION = "[evaluate]\nevery = 0"
 def fate(h: Harness, name: str, assignment_id: str) -> bool | None:
     """The same before and after a restart of the coordinator."""
     found = h.engine.book.fate(name, assignment_id)
-    assert Engine(outline(h)).book.fate(name, assignment_id) is found
+    assert Engine(h.outline()).book.fate(name, assignment_id) is found
     return found
-
-
-def outline(h: Harness) -> list[records.Record]:
-    """What the journal gives back: of what lies before a job's last closed round not everything."""
-    last = {record.job: index for index, record in enumerate(h.journal) if isinstance(record, records.RoundClosed)}
-    kept = (records.JobSubmitted, records.JobStateChanged, records.VersionMade)
-    return [each for i, each in enumerate(h.journal) if isinstance(each, kept) or i >= last.get(each.job, 0)]
 
 
 def test_an_update_is_undecided_until_it_is_folded() -> None:

@@ -13,6 +13,7 @@ from tests.server.engine.harness import INITIAL, Harness, session, toml
 
 NAMES = st.sampled_from(["ada", "bob", "cyd", "dee"])
 JOBS = st.sampled_from(["digits-1", "digits-2"])
+SITES = st.sampled_from(["north", "south"])
 
 
 class Federation(RuleBasedStateMachine):
@@ -30,19 +31,25 @@ class Federation(RuleBasedStateMachine):
             self.h.check_rebuilt()
 
     @precondition(lambda self: len(self.h.engine.book.jobs) < 2)
-    @rule(init=st.booleans(), quorum=st.integers(1, 2), every=st.integers(0, 2))
-    def submit(self, init: bool, quorum: int, every: int) -> None:
+    @rule(init=st.booleans(), quorum=st.integers(1, 2), every=st.integers(0, 2), north=st.booleans())
+    def submit(self, init: bool, quorum: int, every: int, north: bool) -> None:
         rounds = (
             f'max = 3\nclients = 3\nmin_clients = {quorum}\nmin_updates = {quorum}\nattempts = 2\ndeadline = "100s"'
         )
         text = toml(
-            rounds=rounds, rest=f"[evaluate]\nevery = {every}", init="m.safetensors" if init else "first-client"
+            job='labels = ["site=north"]' if north else "share = 2",
+            rounds=rounds,
+            rest=f"[evaluate]\nevery = {every}",
+            init="m.safetensors" if init else "first-client",
         )
         self.h.submit(text, INITIAL if init else None)
 
-    @rule(name=NAMES)
-    def join(self, name: str) -> None:
-        self._try(events.ClientRegistered(at=self.h.now, name=name, session=session(name), learners=("digits:Digits",)))
+    @rule(name=NAMES, site=SITES)
+    def join(self, name: str, site: str) -> None:
+        registered = events.ClientRegistered(
+            at=self.h.now, name=name, session=session(name), learners=("digits:Digits",), labels={"site": site}
+        )
+        self._try(registered)
         self._try(events.PollStarted(at=self.h.now, session=session(name)))
 
     @rule(name=NAMES, disconnected=st.booleans())
@@ -69,6 +76,15 @@ class Federation(RuleBasedStateMachine):
             self.h.evaluate(name, examples, accuracy=0.5)
         else:
             self.h.update(name, examples)
+
+    @rule(name=NAMES, retry_after=st.sampled_from([None, 0.0, 30.0]))
+    def decline_work(self, name: str, retry_after: float | None) -> None:
+        try:
+            work = self.h.work(name)
+        except FedeltaError:
+            return
+        if work is not None:
+            self.h.decline(name, retry_after=retry_after)
 
     @precondition(lambda self: self.h.folds)
     @rule(fails=st.booleans())
@@ -99,6 +115,10 @@ class Federation(RuleBasedStateMachine):
     @rule(job=JOBS)
     def resume(self, job: str) -> None:
         self._try(events.ResumeRequested(at=self.h.now, job=job))
+
+    @rule(job=JOBS, rounds_max=st.integers(0, 5))
+    def extend(self, job: str, rounds_max: int) -> None:
+        self._try(events.ExtendRequested(at=self.h.now, job=job, rounds_max=rounds_max))
 
     @rule()
     def restart(self) -> None:

@@ -1,0 +1,122 @@
+"""Fair sharing: whose turn it is where jobs want the same clients.
+
+Stride scheduling (Waldspurger and Weihl 1995), in client turns: a job's `turns` are how many clients its phases had,
+divided by its share, and of the jobs that wait the one with the least goes first. docs/architecture.md has the rules
+beside that, with what they promise.
+"""
+
+from dataclasses import dataclass
+
+from fedelta_server.engine._book import Book
+from fedelta_server.engine._clients import Clients
+from fedelta_server.engine._selection import draw_cohort, fitting, likely_cohort, ranked
+from fedelta_server.engine._state import Job
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A job opens its next round with these clients."""
+
+    job: Job
+    cohort: list[str]
+
+
+def next_turn(book: Book, clients: Clients, now: float) -> Turn | None:
+    """Whose turn it is. None: no job that waits can open a round.
+
+    Of the jobs, it changes `standing`: which of them compete now, and where they stand.
+    """
+    if not any(job.waits for job in book.jobs.values()):
+        return None
+    return _Contest(book, clients, now).next_turn()
+
+
+class _Contest:
+    """The jobs that compete now: those with an open round, and those that wait and lack nothing but idle clients."""
+
+    def __init__(self, book: Book, clients: Clients, now: float) -> None:
+        self._book = book
+        self._now = now
+        self._live = [client for client in clients if client.live(now)]
+        self._known_fit: dict[str, list[str]] = {}
+        self._jobs = [job for job in book.jobs.values() if job.runnable and self._competes(job)]
+        self._admit()
+
+    def next_turn(self) -> Turn | None:
+        passed_over: list[Job] = []
+        for job in sorted((job for job in self._jobs if job.waits), key=_position):
+            cohort = draw_cohort(job, self._idle(job))
+            if cohort:
+                return self._claim(passed_over, job) or Turn(job, cohort)
+            passed_over.append(job)
+        return None
+
+    def _competes(self, job: Job) -> bool:
+        competes = not job.waits or len(self._fit(job)) >= job.ready_needed
+        if not competes:
+            job.standing = None
+        return competes
+
+    def _fit(self, job: Job) -> list[str]:
+        # When asked for only: there may be many clients, and most jobs have their round.
+        if job.id not in self._known_fit:
+            self._known_fit[job.id] = fitting(self._live, job, self._now)
+        return self._known_fit[job.id]
+
+    def _admit(self) -> None:
+        """Lets jobs begin to compete: nobody claims turns for a time in which it did not.
+
+        One that has had less than all its rivals had when they opened their latest rounds is put level with the
+        least of those. Their latest rounds do not count: so a job loses nothing by being between two of its own.
+        """
+        levels = {job.id: _position(job) - (job.turns - job.level) for job in self._jobs}
+        for job in self._jobs:
+            if job.waits and job.standing is None:
+                rivals = [levels[other.id] for other in self._jobs if other is not job and self._are_rivals(job, other)]
+                job.standing = max(job.turns, min(rivals, default=0.0))
+
+    def _are_rivals(self, one: Job, other: Job) -> bool:
+        return not set(self._fit(one)).isdisjoint(self._fit(other))
+
+    def _idle(self, job: Job) -> list[str]:
+        """The idle clients that a job may take."""
+        held = {name for other in self._jobs if other is not job for name in self._held(other, _position(job))}
+        return [name for name in self._unoccupied(job) if name not in held]
+
+    def _held(self, job: Job, than: float) -> list[str]:
+        """The clients that a job finds again after its fold, if it has had less `than` who asks.
+
+        Without that, whoever waits would get them in the short time of each fold, whatever the shares (the deceptive
+        idleness of Iyer and Druschel 2001). A fold needs no client and ends by itself.
+        """
+        round_ = job.round
+        if round_ is None or not round_.folding or round_.number >= job.rounds_max or job.turns >= than:
+            return []
+        return likely_cohort(job, self._unoccupied(job))
+
+    def _unoccupied(self, job: Job) -> list[str]:
+        return [name for name in self._fit(job) if name not in self._book.queues]
+
+    def _claim(self, passed_over: list[Job], overtaker: Job) -> Turn | None:
+        """The turn of a job that lacks idle clients only, before a rival that has had more would get ahead of it.
+
+        Its assignments queue at the busy ones; no client is kept idle for it.
+        """
+        for job in passed_over:
+            if self._are_rivals(job, overtaker):
+                idle = self._idle(job)
+                cohort = draw_cohort(job, idle + self._next_free(job)[: job.ready_needed - len(idle)])
+                if cohort:
+                    return Turn(job, cohort)
+        return None
+
+    def _next_free(self, job: Job) -> list[str]:
+        """The busy clients of a job; those with the least to do first."""
+        queues = self._book.queues
+        busy = ranked(job, (name for name in self._fit(job) if name in queues))
+        return sorted(busy, key=lambda name: len(queues[name]))
+
+
+def _position(job: Job) -> float:
+    """A job's turns, as they count in the competition."""
+    return job.turns if job.standing is None else job.standing
