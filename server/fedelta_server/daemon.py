@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from grpc import aio
 
-from fedelta.errors import ConfigError, StorageError
+from fedelta.errors import ConfigError, FedeltaError, InUseError, StorageError
 from fedelta_server.config import ServerConfig
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.rpc import build_server
@@ -24,7 +26,10 @@ _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 async def serve(config: ServerConfig) -> int:
-    """Runs the daemon until SIGINT or SIGTERM; returns its exit code. A second signal ends it at once."""
+    """Runs the daemon until SIGINT or SIGTERM; returns its exit code. A second signal ends it at once.
+
+    Raises `ConfigError`, `InUseError` where another process holds the state directory or the port, `StorageError`.
+    """
     with _locked(config.state):
         signals = _Signals()
         async with _running(config) as (server, coordinator):
@@ -37,7 +42,7 @@ async def serve(config: ServerConfig) -> int:
                 wait.cancel()
             # Not the whole grace again: gRPC would spend it on connections that are merely open.
             await server.stop(_PARTING_SECONDS)
-    return 0
+    return signals.exit_code
 
 
 @asynccontextmanager
@@ -64,10 +69,20 @@ def _bind(server: aio.Server, config: ServerConfig) -> int:
     try:
         return server.add_insecure_port(address)
     except RuntimeError:
-        raise ConfigError(
-            f"cannot listen on {address}: the port is in use, or the host is not this machine's. "
-            "Choose another --port (0: a free one)"
-        ) from None
+        raise _cannot_listen(config, address) from None
+
+
+def _cannot_listen(config: ServerConfig, address: str) -> FedeltaError:
+    """Why, which gRPC does not say and a plain socket does."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        socket.create_server((config.host, config.port), family=family).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return ConfigError(
+                f"cannot listen on {address}: {error.strerror}; --host must be an address of this machine"
+            )
+    return InUseError(f"cannot listen on {address}: the port is in use. Choose another --port (0: a free one)")
 
 
 def _address(host: str, port: int) -> str:
@@ -86,7 +101,7 @@ def _locked(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StorageError(f"--state {state} is in use by another coordinator") from None
+            raise InUseError(f"--state {state} is in use by another coordinator") from None
         yield
     finally:
         os.close(fd)
@@ -96,12 +111,12 @@ class _Signals:
     """SIGINT and SIGTERM as events: the first asks to drain, the next to stop now."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._received: list[int] = []
         self._changed = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, self._on_signal)
+                loop.add_signal_handler(number, self._on_signal, number)
 
     async def first(self) -> None:
         """Waits for the first signal."""
@@ -111,11 +126,16 @@ class _Signals:
         """Waits for the second signal."""
         await self._wait(2)
 
-    def _on_signal(self) -> None:
-        self._count += 1
+    @property
+    def exit_code(self) -> int:
+        """0 where one signal was enough, else as shells have it for the last one."""
+        return 128 + self._received[-1] if len(self._received) > 1 else 0
+
+    def _on_signal(self, number: int) -> None:
+        self._received.append(number)
         self._changed.set()
 
     async def _wait(self, count: int) -> None:
-        while self._count < count:
+        while len(self._received) < count:
             self._changed.clear()
             await self._changed.wait()

@@ -14,7 +14,7 @@ from fedelta.admin import _convert
 from fedelta.admin._download import Download
 from fedelta.admin._transfer import Patience, StallGuard, chunks
 from fedelta.admin._types import ClientInfo, Event, JobInfo, ModelInfo, StateChanged
-from fedelta.config import FIRST_CLIENT, JobSpec, load_job, parse_job
+from fedelta.config import JobSpec, load_job, parse_job
 from fedelta.errors import BadRequestError, ConfigError, FedeltaError, StalledError, UnavailableError
 from fedelta.tensors import read_layout
 from fedelta.v1 import admin_pb2 as pb
@@ -88,8 +88,8 @@ class AdminClient:
 
     def _submit(self, spec: JobSpec, toml: str, source: str, directory: Path) -> str:
         digest = b""
-        if spec.model.init != FIRST_CLIENT:
-            model = directory / spec.model.init
+        if spec.model.file is not None:
+            model = directory / spec.model.file
             if not model.is_file():
                 raise ConfigError(
                     f"{source}: model.init = {spec.model.init!r}: there is no file {model}; make it with "

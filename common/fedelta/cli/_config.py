@@ -62,17 +62,15 @@ def _common(prefix: str) -> list[Callable[[F], F]]:
         show_envvar=True,
         help="TOML file with these settings; paths in it are relative to it.",
     )
-    return [file, *print_options()]
+    return [file, print_options]
 
 
-def print_options() -> list[Callable[[F], F]]:
+def print_options(command: F) -> F:
     """--print-config and --json."""
-    return [
-        click.option(
-            "--print-config", is_flag=True, help="Print the settings and where each comes from, and do nothing else."
-        ),
-        click.option("--json", "as_json", is_flag=True, help="With --print-config: as JSON, for programs."),
-    ]
+    show = click.option(
+        "--print-config", is_flag=True, help="Print the settings and where each comes from, and do nothing else."
+    )
+    return show(click.option("--json", "as_json", is_flag=True, help="With --print-config: as JSON.")(command))
 
 
 def _parameter(setting: Setting) -> str:

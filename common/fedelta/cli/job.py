@@ -1,14 +1,17 @@
 """`fedelta job`: submit, list, show, watch, stop, pause and resume jobs."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from fedelta.cli._config import print_layers, print_options
 from fedelta.cli._exit import ExitCode
 from fedelta.cli._options import connect, json_option, plain_option, server_options
 from fedelta.cli._output import numbers, plural, print_json, print_table
+from fedelta.cli._submission import submission
 
 if TYPE_CHECKING:
     from fedelta.admin import AdminClient, JobInfo, JobState
@@ -27,12 +30,34 @@ def job() -> None:
 @job.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--wait", is_flag=True, help="Follow the job until it ends.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a value of the file; may be given several times. @FILE: what a .json or .toml file holds.",
+)
+@print_options
 @plain_option
 @server_options
-def submit(file: Path, server: str, wait: bool, plain: bool) -> None:
+def submit(
+    file: Path,
+    server: str,
+    wait: bool,
+    plain: bool,
+    assignments: tuple[str, ...],
+    print_config: bool,
+    as_json: bool,
+) -> None:
     """Submit the job file FILE; the last word printed is the job's id.
 
-    The file is checked here first, and an initial model that it names is uploaded.
+    The file is checked here first, and an initial model that it names is uploaded. Variables change values of the
+    file, too (FEDELTA_JOB_ROUNDS_MAX=5), and --set is stronger.
+
+    \b
+    Examples:
+      fedelta job submit digits.toml --wait
+      fedelta job submit digits.toml --set rounds.max=5 --set train.lr=0.05
 
     \b
     With --wait the exit code says how it ended:
@@ -40,11 +65,29 @@ def submit(file: Path, server: str, wait: bool, plain: bool) -> None:
     A terminal shows it live; elsewhere, or with --plain, it is one line for each event.
     Ctrl-C ends the waiting, not the job.
     """
+    found = submission(file, assignments, os.environ)
+    if print_config:
+        print_layers(found.layers, found.spec, as_json=as_json)
+        return
     with connect(server) as admin:
-        job_id = admin.submit(file)
+        job_id = admin.submit_text(found.text, source=str(file), directory=file.parent)
         click.echo(f"submitted {job_id}")
         if wait:
             click.get_current_context().exit(_wait(admin, job_id, plain))
+
+
+@job.command()
+def schema() -> None:
+    """Print the JSON schema of job files, for editors that complete and check them.
+
+    \b
+      fedelta job schema > job.schema.json
+    and, as the first line of a job file:
+      #:schema ./job.schema.json
+    """
+    from fedelta.config import JobSpec, json_schema
+
+    print_json(json_schema(JobSpec, "fedelta job file"))
 
 
 def _wait(admin: "AdminClient", job_id: str, plain: bool) -> int:

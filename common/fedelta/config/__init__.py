@@ -20,6 +20,7 @@ from fedelta.config._job import (
     load_job,
     parse_job,
 )
+from fedelta.config._json import json_schema
 from fedelta.config._kinds import Notes
 from fedelta.config._layers import Layers
 from fedelta.config._origin import parse_origin
@@ -43,6 +44,7 @@ __all__ = [
     "Secret",
     "ServerOptimizerConfig",
     "bind",
+    "json_schema",
     "layered",
     "load_job",
     "parse_job",

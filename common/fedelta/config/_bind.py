@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from fedelta.config._kinds import element, notes, schema_of
+from fedelta.config._kinds import choices, element, notes, schema_of
 from fedelta.config._secret import Secret
 from fedelta.config._settings import Key, dotted, hints, kind_at
 from fedelta.errors import ConfigError
@@ -122,6 +122,8 @@ def _in_words(what: str, kind: Any, value: Any) -> str:
     noted = notes(kind)
     if noted.noun and isinstance(value, str):
         return f"{value!r} is no {noted.noun}; use {noted.rule}"
+    if choices(kind):
+        return f"expected {' or '.join(choices(kind))}, got {value!r}"
     what = what[:1].lower() + what[1:].replace("`object`", "a table")
     scalar = isinstance(value, int | float | str)
     return f"{what}, got {value!r}" if scalar and what.startswith("expected `") and "got" not in what else what

@@ -1,7 +1,8 @@
 """Lengths of time as people write them."""
 
 import re
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -9,6 +10,14 @@ _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 class Duration(float):
     """Seconds, written as a number of seconds or as a string like "90s", "5m" or "1.5h"."""
+
+    JSON_SCHEMA: ClassVar[Mapping[str, Any]] = {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0},
+            {"type": "string", "pattern": rf"^\s*{_PATTERN.pattern}\s*$"},
+        ]
+    }
+    """What editors check."""
 
     @classmethod
     def parse(cls, written: object) -> Self:

@@ -10,7 +10,7 @@ from msgspec import Meta
 from fedelta._names import LABEL_PATTERN, LABEL_RULE, NAME_PATTERN, NAME_RULE
 from fedelta.config._duration import Duration
 from fedelta.config._kinds import Notes
-from fedelta.config._origin import parse_origin
+from fedelta.config._origin import ORIGIN_SCHEMA, parse_origin
 from fedelta.config._sources import bind, parse_toml, read_toml
 from fedelta.errors import ConfigError
 
@@ -48,16 +48,25 @@ class JobConfig:
 class ModelConfig:
     """[model]: where version 0 comes from."""
 
-    init: Annotated[str, Meta(min_length=1)]
+    init: Annotated[str, Meta(min_length=1, extra_json_schema=ORIGIN_SCHEMA)]
     """A safetensors file, relative to the job file; "first-client": a client builds it with the job's seed; or
     "job:ID@VERSION": a version of another job on the same coordinator, where VERSION is a number, latest or best."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """[model.arguments]: keyword arguments for the learner's `model()`."""
 
+    @property
+    def file(self) -> str | None:
+        """The model file that `init` names. None: version 0 comes from a client or from another job."""
+        elsewhere = self.init == FIRST_CLIENT or parse_origin(self.init) is not None
+        return None if elsewhere else self.init
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundsConfig:
     """[rounds]: how rounds go."""
+
+    JSON_SCHEMA: ClassVar[Mapping[str, Any]] = {"not": {"required": ["clients", "fraction"]}}
+    """What editors check beyond single values."""
 
     max: Count
     """The job is finished after this many rounds."""
@@ -100,7 +109,7 @@ class RoundsConfig:
 class AggregatorConfig:
     """[aggregator]: how updates become one."""
 
-    name: str = "mean"
+    name: Annotated[str, Meta(extra_json_schema={"enum": list(AGGREGATORS)})] = "mean"
     """"mean": the average of the deltas, weighted by examples. "sum": their plain sum, as statistics need it."""
 
 
@@ -108,7 +117,7 @@ class AggregatorConfig:
 class ServerOptimizerConfig:
     """[server_optimizer]: how the aggregated delta changes the model."""
 
-    name: str = "sgd"
+    name: Annotated[str, Meta(extra_json_schema={"enum": list(SERVER_OPTIMIZERS)})] = "sgd"
     """"sgd": model + lr * delta; with lr = 1 this is FedAvg (McMahan et al. 2017, algorithm 1)."""
     lr: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
     """The server learning rate."""

@@ -61,12 +61,15 @@ def bounds(kind: Any) -> Mapping[str, Any]:
 
 def bare(kind: Any) -> Any:
     """The type without annotations and without `| None`."""
-    origin = typing.get_origin(kind)
-    if origin is Annotated:
-        return bare(kind.__origin__)
-    if _is_union(origin):
-        return bare(next(part for part in typing.get_args(kind) if part is not types.NoneType))
-    return kind
+    found = given(kind)
+    return bare(found.__origin__) if typing.get_origin(found) is Annotated else found
+
+
+def given(kind: Any) -> Any:
+    """The type without `| None`: what a value has that is there."""
+    if not _is_union(typing.get_origin(kind)):
+        return kind
+    return given(next(part for part in typing.get_args(kind) if part is not types.NoneType))
 
 
 def element(kind: Any) -> Any:

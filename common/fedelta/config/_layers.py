@@ -1,6 +1,7 @@
 """Layers of configuration: what each source gives, and the whole, with where every value comes from."""
 
 import enum
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -10,6 +11,8 @@ from fedelta.config._settings import Key, dotted
 from fedelta.errors import ConfigError
 
 T = TypeVar("T")
+
+_WORD = re.compile(r"\w+(?:\.\w+)*")
 
 
 class Kind(enum.Enum):
@@ -102,7 +105,8 @@ class Layers(Generic[T]):
 
     def name(self, key: Key) -> str:
         """The file, variable or flag that gives the value."""
-        source = self.source(key)
+        within = (source for known, source in self._sources.items() if key and known[: len(key)] == key)
+        source = self.source(key) or next(within, None)
         return source.name if source is not None else self.file
 
     def where(self, key: Key) -> str:
@@ -116,7 +120,8 @@ class Layers(Generic[T]):
 
     def involved(self, complaint: str) -> str:
         """Where the values come from that a complaint names, unless all are from the file."""
-        named = {dotted(key): source for key, source in self._sources.items() if dotted(key) in complaint}
+        words = set(_WORD.findall(complaint))
+        named = {dotted(key): source for key, source in self._sources.items() if dotted(key) in words}
         if all(source.kind is Kind.FILE for source in named.values()):
             return ""
         return f" ({', '.join(f'{key} is from {source.name}' for key, source in named.items())})"

@@ -10,6 +10,11 @@ Version: TypeAlias = int | Literal["latest", "best"]
 _NAMED: dict[str, Version] = {"latest": "latest", "best": "best"}
 _ORIGIN = re.compile(rf"job:(?P<job>{NAME_PATTERN})@(?P<version>[0-9]{{1,9}}|latest|best)")
 
+ORIGIN_SCHEMA = {
+    "anyOf": [{"pattern": f"^{re.sub(r'[?]P<[a-z]+>', '', _ORIGIN.pattern)}$"}, {"not": {"pattern": "^job:"}}]
+}
+"""The same for editors."""
+
 
 def parse_origin(init: str) -> tuple[str, Version] | None:
     """The job and the version that a `model.init` of the form "job:ID@VERSION" names; None for other forms.

@@ -88,10 +88,19 @@ def from_assignments(schema: type, assignments: tuple[str, ...], flag: str) -> I
     """The layer of options like `--set rounds.max=5`. Raises `ConfigError`."""
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        key = tuple(name.strip().split("."))
-        if not equals or not all(key):
+        key = _assigned(name)
+        if not equals or key is None:
             raise ConfigError(f"{flag} {assignment}: say {flag} SECTION.KEY=VALUE, for example {flag} rounds.max=5")
         yield from_text(schema, key, text.strip(), Source(kind=Kind.FLAG, name=f"{flag} {name.strip()}"))
+
+
+def _assigned(name: str) -> tuple[str, ...] | None:
+    """The key that a name stands for, written as in TOML: parts in quotes may hold anything. None: it is no key."""
+    try:
+        found = list(flat(tomllib.loads(f"{name} = 0")))
+    except tomllib.TOMLDecodeError:
+        return None
+    return found[0][0] if len(found) == 1 else None
 
 
 def from_text(schema: type, key: tuple[str, ...], text: str, source: Source) -> Given:

@@ -70,11 +70,19 @@ def _file(path: Path) -> Any:
     if path.suffix not in loaders:
         raise ValueError(f"@{path}: name a .json or .toml file; a string that begins with @ stands in quotes: '\"@…\"'")
     try:
-        return loaders[path.suffix](path.read_text(encoding="utf-8"))
+        found = loaders[path.suffix](path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"{path} is not {path.suffix[1:].upper()}: {error}") from None
+    if _has_null(found):
+        raise ValueError(f"{path} holds a null, which TOML does not know; leave it out")
+    return found
+
+
+def _has_null(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value is None or any(map(_has_null, inner))
 
 
 def _string(text: str) -> str:
