@@ -95,7 +95,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 @functools.cache
 def hints(schema: type) -> Mapping[str, Any]:
     """The types of a dataclass's fields, annotations included."""
-    return typing.get_type_hints(schema, include_extras=True)
+    found = typing.get_type_hints(schema, include_extras=True)
+    return {field.name: found[field.name] for field in dataclasses.fields(schema)}
 
 
 def kind_at(schema: type, key: Key) -> Any:

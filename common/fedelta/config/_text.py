@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedelta.config._kinds import bare, element, is_table, schema_of
+from fedelta.config._settings import hints
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -32,7 +33,7 @@ def read_one(text: str, kind: Any) -> Any:
     schema = schema_of(kind)
     if schema is None:
         return read(text, kind)
-    return {next(iter(typing.get_type_hints(schema))): text}
+    return {next(iter(hints(schema))): text}
 
 
 def _list(text: str, kind: Any) -> Any:
