@@ -1,7 +1,6 @@
 """The command `fedelta client`."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import click
 
@@ -9,9 +8,6 @@ from fedelta.cli._config import configured
 from fedelta.cli._options import insecure_option
 from fedelta.errors import ConfigError, FedeltaError, LearnerError
 from fedelta_client.config import ClientConfig
-
-if TYPE_CHECKING:
-    from fedelta_client.runtime import Settings
 
 
 @click.command()
@@ -34,27 +30,9 @@ def client(config: ClientConfig) -> None:
     from fedelta_client.runtime import run
 
     try:
-        code = asyncio.run(run(_settings(config)))
+        code = asyncio.run(run(config))
     except (ConfigError, LearnerError) as error:
         raise click.UsageError(str(error)) from None
     except (FedeltaError, OSError) as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(code)
-
-
-def _settings(config: ClientConfig) -> "Settings":
-    from fedelta_client.runtime import Settings
-    from fedelta_client.spool import default_root
-    from fedelta_client.trainer import TrainerSettings
-
-    trainers = tuple(
-        TrainerSettings(learner=each.learner, data=each.data, device=each.device, threads=each.threads)
-        for each in config.offers
-    )
-    return Settings(
-        server=config.server,
-        name=config.name,
-        spool=config.spool or default_root(config.name),
-        trainers=trainers,
-        labels=config.label_values,
-    )

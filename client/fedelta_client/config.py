@@ -98,10 +98,10 @@ class ClientConfig:
         return {key: value for key, _, value in pairs}
 
     @property
-    def offers(self) -> tuple["Offer", ...]:
+    def trainers(self) -> tuple["TrainerSettings", ...]:
         """The learners, with what they leave to the client filled in."""
         return tuple(
-            Offer(
+            TrainerSettings(
                 learner=each.learner,
                 data=self.data if each.data is None else each.data,
                 device=self.device if each.device is None else each.device,
@@ -112,14 +112,14 @@ class ClientConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
-    """A learner and all that it is started with."""
+class TrainerSettings:
+    """What a trainer process is started with."""
 
     learner: str
-    """Its "module:Class"."""
-    data: Path
+    """The "module:Class" to load."""
+    data: Path = Path()
     """Goes to the learner."""
-    device: str
-    """Where it computes."""
-    threads: int | None
-    """CPU threads. None: one, unless the environment says otherwise."""
+    device: str = "auto"
+    """Where to compute."""
+    threads: int | None = None
+    """CPU threads of torch and numpy. None: one, unless the environment says otherwise."""

@@ -3,9 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -14,11 +12,11 @@ from fedelta.errors import FedeltaError, NameInUseError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import messages as say
 from fedelta_client.assignment import Worker, title
+from fedelta_client.config import ClientConfig
 from fedelta_client.retry import delays, jittered
 from fedelta_client.session import CALL_SECONDS, FATAL, Session
-from fedelta_client.spool import Spool
+from fedelta_client.spool import Spool, default_root
 from fedelta_client.stop import Stop, unless
-from fedelta_client.trainer import TrainerSettings
 from fedelta_client.trainers import Trainers
 
 POLL_SECONDS = 20
@@ -35,54 +33,40 @@ FIRST_RECOVERY_SECONDS = 1.0
 log = logging.getLogger("fedelta.client")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a client is started with."""
-
-    server: str
-    """HOST:PORT of the coordinator."""
-    name: str
-    """The client's name, valid and unique in the federation."""
-    spool: Path
-    """Its directory."""
-    trainers: tuple[TrainerSettings, ...]
-    """What its trainer processes are started with: one for each learner."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """What it says of itself, for jobs that ask for it."""
-
-
 class TrainerKeepsDyingError(FedeltaError):
     """The trainers of all learners died several times in a row."""
 
     code = "trainer-keeps-dying"
 
 
-async def run(settings: Settings) -> int:
+async def run(config: ClientConfig) -> int:
     """Runs the client until a signal ends it; returns the exit code.
 
     Raises `LearnerError` where a learner cannot be loaded, `ConfigError` where two have one name, `NameInUseError`,
     `ProtocolMismatchError`, `TrainerKeepsDyingError`. To be called in the main thread.
     """
     keep_freed_chunks()
-    trainers = Trainers(settings.trainers)
+    trainers = Trainers(config.trainers)
     stop = Stop(on_hurry=trainers.hurry)
     stop.install()
-    with Spool(settings.spool) as spool:
+    with Spool(config.spool or default_root(config.name)) as spool:
         try:
             # Before the session: learners that cannot be loaded are found here, not in a round.
             ready = await unless(stop.drain, trainers.start())
             if ready is not None:
-                await _serve(settings, spool, trainers, stop, ready)
+                await _serve(config, spool, trainers, stop, ready)
         finally:
             await trainers.close()
     return stop.exit_code
 
 
-async def _serve(settings: Settings, spool: Spool, trainers: Trainers, stop: Stop, ready: Sequence[say.Ready]) -> None:
+async def _serve(
+    config: ClientConfig, spool: Spool, trainers: Trainers, stop: Stop, ready: Sequence[say.Ready]
+) -> None:
     for each in ready:
         log.debug("learner %s is loaded, on %s", each.learner, each.device)
     learners = [each.learner for each in ready]
-    async with Session(settings.server, settings.name, learners, labels=settings.labels) as session:
+    async with Session(config.server, config.name, learners, labels=config.label_values) as session:
         if await unless(stop.drain, _register(session)) is None:
             return
         print(f"client {session.name} connected to {session.target}", flush=True)

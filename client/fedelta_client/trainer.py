@@ -7,13 +7,12 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from fedelta.errors import FedeltaError, LearnerError, ModelMismatchError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import messages as say
+from fedelta_client.config import TrainerSettings
 
 INTERRUPT_SECONDS = 5.0
 """A trainer that does not stop within this is killed."""
@@ -39,20 +38,6 @@ class WorkFailedError(FedeltaError):
     def __init__(self, kind: "pb.FailureKind.ValueType", message: str) -> None:
         super().__init__(message)
         self.kind = kind
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerSettings:
-    """What a trainer process is started with."""
-
-    learner: str
-    """The "module:Class" to load."""
-    data: Path = Path()
-    """Goes to the learner."""
-    device: str = "auto"
-    """Where to compute."""
-    threads: int | None = None
-    """CPU threads of torch and numpy. None: one, unless the environment says otherwise."""
 
 
 class Trainer:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from fedelta.errors import ConfigError, LearnerError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import messages as say
-from fedelta_client.trainer import Trainer, TrainerSettings, WorkFailedError
+from fedelta_client.config import TrainerSettings
+from fedelta_client.trainer import Trainer, WorkFailedError
 
 
 class Resident:

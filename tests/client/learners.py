@@ -42,7 +42,7 @@ class Scripted(Learner):
         pass
 
     def do_print(self, task: Task) -> None:
-        print("hello from", task.client)
+        print("hello from", task.client, "with", self.data.name)
 
     def do_raise(self, _task: Task) -> None:
         raise ValueError("lr must be positive")

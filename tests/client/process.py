@@ -66,9 +66,10 @@ class ClientProcess:
 async def started(
     address: str, where: Path, *options: str, learner: str = "learners:Scripted", name: str = "site-1"
 ) -> AsyncIterator[ClientProcess]:
-    """A client that is started in `where` and is gone afterwards."""
+    """A client that is started in `where` and is gone afterwards. An empty `learner`: the options say which."""
     shutil.copy(LEARNERS, where)
-    arguments = ["--server", address, "--learner", learner, "--name", name, *options]
+    offered = ["--learner", learner] if learner else []
+    arguments = ["--server", address, *offered, "--name", name, *options]
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
     process = await asyncio.create_subprocess_exec(
         *COMMAND,

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from fedelta.v1 import coordinator_pb2 as pb
-from fedelta_client.trainer import Trainer, TrainerSettings
+from fedelta_client.config import TrainerSettings
+from fedelta_client.trainer import Trainer
 from tests.client.fake import PATIENCE_SECONDS, FakeCoordinator
 from tests.client.jobs import model_file, train, train_command, update_file
 from tests.client.process import LEARNERS, ClientProcess, started

@@ -13,7 +13,8 @@ from safetensors.numpy import load
 from fedelta.tensors import MODEL_METADATA, DType, Schema, TensorSpec
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import messages as say
-from fedelta_client.trainer import Trainer, TrainerSettings
+from fedelta_client.config import TrainerSettings
+from fedelta_client.trainer import Trainer
 from tests.client.fake import FakeCoordinator
 from tests.client.jobs import train_command
 from tests.client.process import LEARNERS, started

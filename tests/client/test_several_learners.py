@@ -14,11 +14,11 @@ import pytest
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import runtime, trainer
 from fedelta_client.assignment import Worker
+from fedelta_client.config import TrainerSettings
 from fedelta_client.runtime import Client, TrainerKeepsDyingError
 from fedelta_client.session import Session
 from fedelta_client.spool import Spool
 from fedelta_client.stop import Stop
-from fedelta_client.trainer import TrainerSettings
 from fedelta_client.trainers import Trainers
 from tests.client.fake import PATIENCE_SECONDS, FakeCoordinator
 from tests.client.jobs import model_file, train, train_command, update_file
@@ -215,12 +215,40 @@ def test_in_a_hurry_trainers_are_not_asked_to_stop(project: Path, monkeypatch: p
     asyncio.run(scenario())
 
 
-def test_labels_and_learners_are_registered() -> None:
+def test_labels_are_registered(tmp_path: Path) -> None:
     async def scenario() -> None:
-        labels = {"site": "north", "gpu": ""}
-        async with FakeCoordinator() as fake, Session(fake.address, "a", ["l", "m"], labels=labels) as session:
-            await session.register()
-            (request,) = fake.registered
-            assert (dict(request.labels), list(request.learners)) == (labels, ["l", "m"])
+        options = ("--label", "site=north", "--label", "gpu")
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path, *options):
+            assert (await fake.next("Register")).labels == {"site": "north", "gpu": ""}
 
     asyncio.run(scenario())
+
+
+def test_learners_of_a_file_have_data_and_threads_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(SITE)
+    for folder in ("common", "own"):
+        (tmp_path / folder).mkdir()
+
+    async def scenario() -> None:
+        options = ("--config", "site.toml")
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path, *options, learner="") as client:
+            for learner, threads, data in ((SCRIPTED, 2, "common"), (COUNTING, 3, "own")):
+                train(fake, learner=learner, do="print")
+                assert (await fake.update())[0].metrics["threads"] == threads
+                await client.says(f"hello from site-1 with {data}")
+
+    asyncio.run(scenario())
+
+
+SITE = f"""
+data = "common"
+threads = 2
+
+[[learners]]
+learner = "{SCRIPTED}"
+
+[[learners]]
+learner = "{COUNTING}"
+data = "own"
+threads = 3
+"""
