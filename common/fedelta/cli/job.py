@@ -73,7 +73,7 @@ def submit(
         job_id = admin.submit_text(found.text, source=str(file), directory=file.parent)
         click.echo(f"submitted {job_id}")
         if wait:
-            click.get_current_context().exit(_wait(admin, job_id, plain))
+            click.get_current_context().exit(wait_for(admin, job_id, plain))
 
 
 @job.command()
@@ -90,7 +90,8 @@ def schema() -> None:
     print_json(json_schema(JobSpec, "fedelta job file"))
 
 
-def _wait(admin: "AdminClient", job_id: str, plain: bool) -> int:
+def wait_for(admin: "AdminClient", job_id: str, plain: bool) -> int:
+    """Follows a job until it ends or pauses, and says how; returns the exit code that says it, too."""
     from fedelta.cli._follow import follow
 
     try:

@@ -5,8 +5,23 @@ A site offers `CsvStatistics`, or a class of its own derived from `Statistics`; 
 """
 
 from fedelta.statistics._csv import read_columns
+from fedelta.statistics._job import job_file
 from fedelta.statistics._learner import CsvStatistics, Statistics
+from fedelta.statistics._report import SUFFIXES, plain, table, write
 from fedelta.statistics._request import Request
 from fedelta.statistics._summary import Histogram, Summary, summarize
 
-__all__ = ["CsvStatistics", "Histogram", "Request", "Statistics", "Summary", "read_columns", "summarize"]
+__all__ = [
+    "SUFFIXES",
+    "CsvStatistics",
+    "Histogram",
+    "Request",
+    "Statistics",
+    "Summary",
+    "job_file",
+    "plain",
+    "read_columns",
+    "summarize",
+    "table",
+    "write",
+]

@@ -11,11 +11,8 @@ from fedelta.errors import LearnerError
 from fedelta.learner import Learner, Task, TrainResult
 from fedelta.statistics._answer import Values, answer, is_numeric
 from fedelta.statistics._csv import read_columns
-from fedelta.statistics._request import Request
+from fedelta.statistics._request import LEARNER, Request
 from fedelta.statistics._sheet import LEVELS, Array, Sheet, empty
-
-NAME = "statistics"
-"""What jobs call the learner."""
 
 
 class Statistics(Learner):
@@ -24,7 +21,7 @@ class Statistics(Learner):
     Derive from it and define `columns`. Jobs come from `fedelta stats submit`; they need the aggregator "sum".
     """
 
-    name = NAME
+    name = LEARNER
 
     smallest_group: ClassVar[int] = 5
     """With fewer rows, or fewer values in a column (but more than none), the site refuses to answer."""

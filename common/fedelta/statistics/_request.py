@@ -10,6 +10,10 @@ from msgspec import Meta
 
 from fedelta.config import bind
 from fedelta.errors import ConfigError
+from fedelta.statistics import _order
+
+LEARNER = "statistics"
+"""What jobs call the learner that answers."""
 
 SOURCE = "model.arguments"
 
@@ -59,6 +63,11 @@ class Request:
         """The quantiles to find, minimum (0) and maximum (1) included, least first."""
         ends = (0.0, 1.0) if self.range else ()
         return tuple(sorted({*ends, *map(float, self.quantiles)}))
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds it takes to find all of it."""
+        return _order.ROUNDS if self.levels else 2 if self.precise else 1
 
 
 def _check_edges(column: str, edges: tuple[float, ...]) -> None:

@@ -26,23 +26,22 @@ LEVELS = "levels"
 
 def empty(request: Request, columns: Iterable[str]) -> dict[str, Array]:
     """The model in which nobody has answered yet."""
-    rounds = _order.ROUNDS if request.levels else 2 if request.precise else 1
-    arrays: dict[str, Array] = {SITES: np.zeros(rounds)}
+    arrays: dict[str, Array] = {SITES: np.zeros(request.rounds)}
     if request.levels:
         arrays[LEVELS] = np.array(request.levels)
     for column in columns:
-        arrays |= {f"{column}.{what}": values for what, values in _column(request, column, rounds)}
+        arrays |= {f"{column}.{what}": values for what, values in _column(request, column)}
     return arrays
 
 
-def _column(request: Request, column: str, rounds: int) -> Iterator[tuple[str, Array]]:
+def _column(request: Request, column: str) -> Iterator[tuple[str, Array]]:
     for what in ("count", "missing", "sum", "sum_of_squares"):
         yield what, np.zeros(())
     if column in request.edges:
         yield "edges", np.array(request.edges[column])
         # One more at each end, for what lies below and above.
         yield "histogram", np.zeros(len(request.edges[column]) + 1)
-    if rounds > 1:
+    if request.rounds > 1:
         yield "deviations", np.zeros(())
         yield "squared_deviations", np.zeros(())
     if request.levels:
