@@ -60,6 +60,9 @@ class Shell:
                 _signal_group(process, signal.SIGKILL)
                 output, _ = process.communicate()
                 raise ShellError(f"not done after {seconds:g} s; what stays needs `background`", output) from None
+            finally:
+                # Also what wrote elsewhere and was left behind, and all of it where the test itself is interrupted.
+                _signal_group(process, signal.SIGKILL)
         line = int(failed.read_text()) - 1 if failed.exists() else 0
         return Finished(code=process.returncode, output=output, failed=line)
 

@@ -4,6 +4,7 @@ import os
 import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.docs.pages import PageError, found_pages, parse_page, read_page
@@ -103,7 +104,12 @@ def test_a_background_command_that_does_not_get_ready_is_told(tmp_path: Path, mo
 
 def test_a_command_that_stays_is_told_and_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.docs.visit.BLOCK_SECONDS", 0.3)
-    assert "what stays needs `background`" in refusal(tmp_path, sh("sleep 600 &"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert "what stays needs `background`" in refusal(tmp_path / "a", sh("sleep 600 &"))
+    work = do(tmp_path / "b", sh("sleep 600 > /dev/null 2>&1 &", "echo $! > pid"))
+    left = [process for process in psutil.process_iter() if process.pid == int((work / "pid").read_text())]
+    assert psutil.wait_procs(left, timeout=5)[1] == []
 
 
 def test_a_command_that_ctrl_c_does_not_end_is_told_and_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
