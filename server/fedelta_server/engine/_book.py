@@ -67,6 +67,8 @@ class Book:
         if record.state is JobState.RUNNING:
             job.failed_attempts = 0
         job.state, job.reason = record.state, record.reason
+        if not job.runnable:
+            job.standing = None
         if record.state.ended:
             job.round = None
 
