@@ -15,6 +15,9 @@ from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import runtime, trainer
 from fedelta_client.assignment import Worker
 from fedelta_client.config import TrainerSettings
+from fedelta_client.courier import Courier
+from fedelta_client.gate import Gate
+from fedelta_client.ledger import Ledger
 from fedelta_client.runtime import Client, TrainerKeepsDyingError
 from fedelta_client.session import Session
 from fedelta_client.spool import Spool
@@ -145,10 +148,12 @@ async def client_here(
     trainers = Trainers([TrainerSettings(learner=each) for each in learners])
     try:
         offered = [ready.learner for ready in await trainers.start()]
-        with Spool(where / "spool") as spool:
+        with Spool(where / "spool") as spool, Ledger(spool.ledger, "here") as ledger:
+            gate = Gate(spool, ledger, "here")
             async with FakeCoordinator() as fake, Session(fake.address, "site-1", offered) as session:
                 await session.register()
-                client = Client(session, Worker(session, spool, trainers), Stop(on_hurry=trainers.hurry))
+                worker = Worker(Courier(session, ledger), gate, spool, trainers)
+                client = Client(session, worker, Stop(on_hurry=trainers.hurry, on_reread=gate.reread))
                 running = asyncio.create_task(client.run())
                 try:
                     yield fake, running
@@ -199,7 +204,7 @@ def test_in_a_hurry_trainers_are_not_asked_to_stop(project: Path, monkeypatch: p
     (project / "model").write_bytes(model_file())
 
     async def scenario() -> None:
-        trainers = Trainers([TrainerSettings(learner=each) for each in (SCRIPTED, DEAF)])
+        trainers = Trainers([TrainerSettings(learner=each) for each in (DEAF, SCRIPTED)])
         try:
             await trainers.start()
             deaf, working = await trainers.get(DEAF), asyncio.Event()

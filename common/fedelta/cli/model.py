@@ -1,15 +1,17 @@
 """`fedelta model`: make, export and look at model files."""
 
 import contextlib
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fedelta.cli._options import connect, insecure_option, json_option, server_options
 from fedelta.cli._output import numbers, print_json, print_table, size
-from fedelta.errors import FedeltaError, LearnerError
+from fedelta.errors import ConfigError, FedeltaError, LearnerError
 
 if TYPE_CHECKING:
     from fedelta.admin import JobInfo
@@ -30,27 +32,86 @@ def model() -> None:
 
 @model.command()
 @click.option("--learner", required=True, metavar="MODULE:CLASS", help="The learner whose model it is.")
-@click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True, help="Seed of the values.")
+@click.option(
+    "--job",
+    "job_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Take seed and [model.arguments] from a job file.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument of the learner's model(), such as hidden=64; may be given several times.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, (1 << 63) - 1), metavar="N", help="Seed of the values.  [default: the job's, or 0]"
+)
 @click.option("--data", type=click.Path(path_type=Path), help="For a learner whose model depends on its data.")
 @click.option("--out", required=True, type=FILE, help="The file to write.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @insecure_option
-def init(learner: str, seed: int, data: Path | None, out: Path, force: bool) -> None:
+def init(
+    learner: str,
+    job_file: Path | None,
+    assignments: tuple[str, ...],
+    seed: int | None,
+    data: Path | None,
+    out: Path,
+    force: bool,
+) -> None:
     """Make an initial model, the one that `model.init` of a job file names.
 
-    The same learner and seed give the same file. The learner's data is read only where --data is given.
+    The same learner, seed and arguments give the same file. The learner's data is read only where --data is given.
+
+    \b
+    Examples:
+      fedelta model init --learner digits:Digits --seed 7 --set hidden=64 --out start.safetensors
+      fedelta model init --learner digits:Digits --job digits.toml --out start.safetensors
     """
     from fedelta._files import replaced
     from fedelta.execution import initialize, load_learner
     from fedelta.learner import Task
 
+    job_seed, arguments = _of_job(job_file)
+    # By way of JSON, as they come to clients: the same arguments give the same model.
+    arguments = json.loads(json.dumps({**arguments, **_assigned(assignments)}, default=str))
+    task = Task(seed=job_seed if seed is None else seed)
     found = load_learner(learner)
     with replaced(out, overwrite=force) as part, _learner_errors(learner, data):
         if data is not None:
             found.data = data
             found.setup()
-        written = initialize(found, Task(seed=seed), part)
+        written = initialize(found, task, part, arguments=arguments)
     click.echo(f"{written.digest.hex()}  {size(written.length)}  {out}")
+
+
+def _of_job(file: Path | None) -> tuple[int, Mapping[str, Any]]:
+    """Seed and model arguments of a job, which variables may change as when it is submitted."""
+    if file is None:
+        return 0, {}
+    from fedelta.cli._submission import submission
+
+    spec = submission(file, (), os.environ).spec
+    return spec.job.seed, spec.model.arguments
+
+
+def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """What `--set NAME=VALUE` gives. Raises `ConfigError`."""
+    from fedelta.config._text import read
+
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"--set {assignment}: say --set NAME=VALUE, for example --set hidden=64")
+        try:
+            found[name] = read(text, Any)
+        except ValueError as error:
+            raise ConfigError(f"--set {name}: {error}") from None
+    return found
 
 
 @contextlib.contextmanager
