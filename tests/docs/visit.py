@@ -50,13 +50,10 @@ def visit(page: Page, folder: Path) -> Sequence[str]:
 
 
 def copy_folder(source: PurePosixPath, target: Path) -> None:
-    """Copies a folder of the repository, without what git ignores."""
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "."]
-    names = subprocess.run(listed, cwd=ROOT / source, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (found := ROOT / source / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(found, target / name)
+    """Copies a folder of the repository, without what .gitignore names: what earlier runs left there."""
+    names = (ROOT / ".gitignore").read_text().split()
+    ignored = shutil.ignore_patterns(".git", *(name.strip("/") for name in names))
+    shutil.copytree(ROOT / source, target, ignore=ignored, dirs_exist_ok=True)
 
 
 class Addresses:
