@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Literal, TextIO
 
+from fedelta._printable import printable
+
 LogFormat = Literal["text", "json"]
 
 _OURS = ("fedelta", "fedelta_client", "fedelta_server")
@@ -27,9 +29,9 @@ _subject: contextvars.ContextVar[Mapping[str, str | int]] = contextvars.ContextV
 
 @contextmanager
 def about(*, job: str = "", round: int | None = None, client: str = "") -> Iterator[None]:
-    """What is logged in the `with` block, and in the tasks begun there, concerns this; what is left out stays."""
-    named = {"job": job, "round": round, "client": client}
-    token = _subject.set({**_subject.get(), **{key: value for key, value in named.items() if value not in ("", None)}})
+    """What is logged in the `with` block, and in the tasks begun there, concerns this and nothing else."""
+    named: dict[str, str | int | None] = {"job": job, "round": round, "client": client}
+    token = _subject.set({key: value for key, value in named.items() if value is not None and value != ""})
     try:
         yield
     finally:
@@ -69,19 +71,21 @@ class TextLines(logging.Formatter):
 
     def __init__(self, process: str = "", *, short: bool = False) -> None:
         self._process = process
-        super().__init__("%(asctime)s %(where)s%(message)s", "%H:%M:%S" if short else "%Y-%m-%d %H:%M:%S")
+        super().__init__("%(asctime)s %(words)s", "%H:%M:%S" if short else "%Y-%m-%d %H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         """The line; an exception's traceback follows it."""
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         process = f"{self._process} " if self._process else ""
-        record.where = f"{process}{level}{self._about()}"
+        # Much of what is logged came from another machine.
+        record.words = f"{process}{level}{_about()}{printable(record.getMessage())}"
         return super().format(record)
 
-    def _about(self) -> str:
-        found = _subject.get()
-        words = [str(found[key]) if key != "round" else _round(found[key]) for key in _ORDER if key in found]
-        return f"{' '.join(words)}: " if words else ""
+
+def _about() -> str:
+    found = _subject.get()
+    words = [str(found[key]) if key != "round" else _round(found[key]) for key in _ORDER if key in found]
+    return f"{' '.join(words)}: " if words else ""
 
 
 def _round(number: str | int) -> str:

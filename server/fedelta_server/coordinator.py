@@ -10,7 +10,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypedDict, TypeVar
 
+from fedelta._logs import about
 from fedelta.errors import FedeltaError, StorageError
+from fedelta_server import narration
 from fedelta_server._tasks import Calls, wait_out
 from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
 from fedelta_server.engine import Assignment, Engine, Step, effects, events, records
@@ -119,6 +121,9 @@ class Coordinator:
 
     async def next_assignment(self, session: str, wait_seconds: float, running: Sequence[str]) -> Assignment | None:
         """Waits for work for a client. None: there is none yet."""
+        client = self.engine.clients.of_session(session)
+        if client.disconnected:
+            _log.info("is back")
         step = self.engine.handle(events.PollStarted(at=self.now(), session=session))
         disconnected = True
         try:
@@ -127,6 +132,8 @@ class Coordinator:
             disconnected = False
         finally:
             self.note(events.PollEnded(at=self.now(), session=session, disconnected=disconnected))
+            if client.disconnected:
+                _log.info("its connection broke")
         if found is not None:
             self.note(events.AssignmentTaken(at=self.now(), session=session, assignment=found.id))
         return found
@@ -162,6 +169,8 @@ class Coordinator:
         except StorageError as error:
             await self._rebuild(engine, error)
             raise
+        for record in step.records:
+            narration.tell(record)
         for effect in step.effects:
             self._run(effect)
         if step.records:
@@ -175,7 +184,8 @@ class Coordinator:
         async with self._rebuilding:
             if engine is not self.engine:
                 return
-            _log.error("%s; going on from what is committed", error.message)
+            with about():
+                _log.error("%s; going on from what is committed", error.message)
             rebuilt = Engine(await self.in_thread(self.journal.committed))
             # Not before: until here the old engine may have decided more, which the journal must not take.
             self.engine = rebuilt
@@ -232,7 +242,8 @@ class Coordinator:
             loop = asyncio.get_running_loop()
             digest, length = await loop.run_in_executor(self._folds, self._fold_files, effect)
         except Exception as error:  # whatever it is, the job must not wait for this fold for ever
-            _log.error("%s: round %d could not be aggregated", effect.job, effect.round, exc_info=error)
+            with about(job=effect.job, round=effect.round):
+                _log.error("the updates could not be aggregated", exc_info=error)
             await self.dispatch(events.FoldFailed(at=self.now(), reason=str(error) or repr(error), **_where(effect)))
         else:
             await self.dispatch(events.Folded(at=self.now(), digest=digest, length=length, **_where(effect)))
@@ -265,7 +276,8 @@ class Coordinator:
         try:
             await self.in_thread(self.files.drop_updates, effect.job, effect.round, effect.attempt)
         except (FedeltaError, OSError) as error:
-            _log.warning("updates of %s round %d stay on disk: %s", effect.job, effect.round, error)
+            with about(job=effect.job, round=effect.round):
+                _log.warning("its updates stay on disk: %s", error)
 
     async def _tidy(self) -> None:
         """When no job runs, disk space is not kept for uploads to come."""

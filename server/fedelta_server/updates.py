@@ -1,6 +1,7 @@
 """Taking in what clients push: spool, admit, keep, acknowledge."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,8 @@ from fedelta_server.engine import Assignment, events
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.transfers import Meter
 from fedelta_server.uploads import Announced, Uploads
+
+_log = logging.getLogger(__name__)
 
 _SLACK_BYTES = 64 << 20
 
@@ -58,7 +61,10 @@ class Updates:
                 announced = Announced(
                     key=assignment.id, digest=pushed.digest, length=pushed.length, offset=pushed.offset
                 )
+                began = self._coordinator.now()
+                _log.debug("sends %d bytes, from byte %d on", pushed.length, pushed.offset)
                 path = await self._uploads.receive(stream, announced, chunks, meter.up)
+                _log.debug("sent them in %.2f s", self._coordinator.now() - began)
                 meter.flush()
                 await self._take(pushed, assignment, path)
             except PayloadError as error:

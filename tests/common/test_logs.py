@@ -27,13 +27,19 @@ def after_time(text: str) -> str:
 def test_text_lines_say_what_they_are_about() -> None:
     short = TextLines(short=True)
     assert after_time(line(short, "nothing in particular")) == "nothing in particular"
+    with about(job="digits-1", round=3, client="site-1"):
+        assert after_time(line(short, "trained")) == "digits-1 round 3 site-1: trained"
+        with about(client="site-2"):
+            assert after_time(line(short, "joined")) == "site-2: joined"
     with about(job="digits-1", round=3):
-        with about(client="site-1"):
-            assert after_time(line(short, "trained")) == "digits-1 round 3 site-1: trained"
         assert after_time(line(short, "closed", logging.WARNING)) == "warning: digits-1 round 3: closed"
     with about(job="digits-1", round=0):
         assert after_time(line(short, "made")) == "digits-1 initial model: made"
     assert after_time(line(TextLines("site-1", short=True), "idle", logging.DEBUG)) == "site-1 debug: idle"
+
+
+def test_a_text_line_is_one_line_whatever_it_says() -> None:
+    assert after_time(line(TextLines(short=True), "a\nb\x1b[2J é")) == "a b\\x1b[2J é"
 
 
 def test_text_lines_in_files_have_the_date() -> None:

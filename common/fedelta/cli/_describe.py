@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+from fedelta._printable import printable
 from fedelta.admin import (
     JobExtended,
     Outcome,
@@ -26,26 +27,30 @@ DOING = {
 """What the clients of a phase do."""
 
 
-@functools.singledispatch
 def describe(what: Any) -> str:
     """One line about something that happened; empty where nobody needs to know."""
+    return printable(_describe(what))
+
+
+@functools.singledispatch
+def _describe(what: Any) -> str:
     del what
     return ""
 
 
-@describe.register
+@_describe.register
 def _state_changed(what: StateChanged) -> str:
     return f"{what.state}: {what.reason}" if what.reason else str(what.state)
 
 
-@describe.register
+@_describe.register
 def _phase_opened(what: PhaseOpened) -> str:
     again = f" (attempt {what.attempt})" if what.attempt > 1 else ""
     where = f"round {what.round}: " if what.round else ""
     return f"{where}{DOING[what.phase]} on {plural(len(what.clients), 'client')}{again}"
 
 
-@describe.register
+@_describe.register
 def _participation_ended(what: ParticipationEnded) -> str:
     part = what.participation
     if part.outcome is Outcome.ACCEPTED:
@@ -53,23 +58,23 @@ def _participation_ended(what: ParticipationEnded) -> str:
     return f"round {what.round}: {part.client} {part.outcome}" + (f": {part.reason}" if part.reason else "")
 
 
-@describe.register
+@_describe.register
 def _version_made(what: VersionMade) -> str:
     # Later versions are told with their rounds.
     return "" if what.version else f"initial model {what.digest[:12]} ({size(what.length)})"
 
 
-@describe.register
+@_describe.register
 def _job_extended(what: JobExtended) -> str:
     return f"the job has {plural(what.rounds_max, 'round')} now"
 
 
-@describe.register
+@_describe.register
 def _round_failed(what: RoundFailed) -> str:
     return f"round {what.round}: attempt {what.attempt} failed: {what.reason}"
 
 
-@describe.register
+@_describe.register
 def _round_closed(what: RoundClosed) -> str:
     return f"round {what.round.number}: {round_line(what.round)}"
 

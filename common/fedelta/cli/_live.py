@@ -10,12 +10,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fedelta._printable import printable
 from fedelta.admin import ClientState, JobState, Outcome, Phase
 from fedelta.cli._describe import DOING
 from fedelta.cli._output import numbers, plural, size, span
 from fedelta.cli._progress import OpenPhase, Progress
 
-_OTHER_LINES = 8
+_OTHER_LINES = 9
 """Lines of the picture that are not clients, at most."""
 _MOST_CLIENTS = 12
 _LONGEST_NAME = 24
@@ -157,4 +158,4 @@ def _away(since: datetime, now: datetime) -> str:
 
 
 def _text(words: str, style: str = "") -> Text:
-    return Text(" ".join(words.split("\n")), style=style, no_wrap=True, overflow="ellipsis")
+    return Text(printable(words), style=style, no_wrap=True, overflow="ellipsis")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fedelta.config import parse_job
 from fedelta.errors import BadRequestError, NotFoundError, UnavailableError
@@ -12,6 +13,7 @@ from fedelta_server.models import ModelImports
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
 from fedelta_server.rpc._convert import client_message, event_message, job_message, round_message
 from fedelta_server.rpc._guard import Context, guarded, guarded_stream
+from fedelta_server.rpc._subject import Subject, subject
 from fedelta_server.transfers import read_chunks
 
 
@@ -22,6 +24,10 @@ class AdminService:
         self._coordinator = coordinator
         self.calls = coordinator.calls
         self._models = models
+
+    def subject(self, request: Any) -> Subject:
+        """What a call is about, for the log."""
+        return subject(self._coordinator.engine, request)
 
     @guarded
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Context) -> pb.SubmitJobResponse:

@@ -1,11 +1,14 @@
 """CoordinatorService: what clients call."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
 import fedelta
+from fedelta._logs import about
 from fedelta._names import NAME_RULE, is_name
 from fedelta.errors import AssignmentEndedError, BadRequestError, ProtocolMismatchError
 from fedelta.v1 import coordinator_pb2 as pb
@@ -15,8 +18,11 @@ from fedelta_server.engine import LIVENESS_SECONDS, Assignment, ModelRef, events
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
 from fedelta_server.rpc._guard import Context, guarded, guarded_stream
+from fedelta_server.rpc._subject import Subject, client_of, subject
 from fedelta_server.transfers import Meter, read_chunks
 from fedelta_server.updates import PushedUpdate, Updates
+
+_log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 60.0
 _RETRY_AFTER_DRAIN_SECONDS = 1.0
@@ -38,6 +44,10 @@ class CoordinatorService:
         self.calls = coordinator.calls
         self._updates = updates
 
+    def subject(self, request: Any) -> Subject:
+        """What a call is about, for the log."""
+        return subject(self._coordinator.engine, request)
+
     @guarded
     async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterResponse:
         protocol = _negotiate(request)
@@ -45,6 +55,7 @@ class CoordinatorService:
             raise BadRequestError(f"{request.client_name!r} is not a client name: {NAME_RULE}")
         if len(request.session_id) < 16 or not request.learners:
             raise BadRequestError("a session id of 16 characters or more and at least one learner are needed")
+        known = client_of(self._coordinator.engine, request.session_id)
         await self._coordinator.dispatch(
             events.ClientRegistered(
                 at=self._coordinator.now(),
@@ -54,6 +65,7 @@ class CoordinatorService:
                 software_version=request.software_version,
             )
         )
+        _log.log(logging.DEBUG if known else logging.INFO, "joined, offers %s", ", ".join(request.learners))
         return pb.RegisterResponse(
             protocol=protocol, software_version=fedelta.__version__, liveness=_duration(LIVENESS_SECONDS)
         )
@@ -95,10 +107,14 @@ class CoordinatorService:
         yield pb.FetchModelResponse(header=pb.ModelHeader(model=_model_ref(model), offset=request.offset))
         meter = Meter(self._coordinator, request.session_id, assignment.id)
         path = self._coordinator.files.model_path(model.digest)
+        began = self._coordinator.now()
         async for chunk in read_chunks(self._coordinator, path, request.offset, model.length):
             yield chunk
             meter.down(len(chunk))
         meter.flush()
+        with about(**self.subject(request)):
+            seconds = self._coordinator.now() - began
+            _log.debug("fetched %d bytes of the model in %.2f s", model.length - request.offset, seconds)
 
     @guarded
     async def PushUpdate(
@@ -115,7 +131,8 @@ class CoordinatorService:
             metrics=dict(header.metrics),
             seconds=header.train_seconds,
         )
-        already = await self._updates.push(pushed, take_data(requests))
+        with about(**self.subject(header)):
+            already = await self._updates.push(pushed, take_data(requests))
         return pb.PushUpdateResponse(already_accepted=already)
 
     @guarded
@@ -157,6 +174,7 @@ class CoordinatorService:
     @guarded
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
         await self._coordinator.dispatch(events.ClientLeft(at=self._coordinator.now(), session=request.session_id))
+        _log.info("left")
         return pb.LeaveResponse()
 
     def _found(self, found: Assignment | None) -> pb.NextAssignmentResponse:

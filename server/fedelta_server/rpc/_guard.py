@@ -8,9 +8,11 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 import grpc
 from grpc import aio
 
+from fedelta._logs import about
 from fedelta.errors import FedeltaError
 from fedelta.wire.channel import ERROR_KEY
 from fedelta_server._tasks import Calls
+from fedelta_server.rpc._subject import Subject
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +22,10 @@ Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
 class Servicer(Protocol):
     """What the handlers of a service belong to."""
+
+    def subject(self, request: Any) -> Subject:
+        """What log lines say that the call is about."""
+        ...
 
     @property
     def calls(self) -> Calls:
@@ -37,11 +43,11 @@ def guarded(method: Callable[[S, Q, Context], Awaitable[R]]) -> Callable[[S, Q, 
 
     @functools.wraps(method)
     async def call(servicer: S, request: Q, context: Context) -> R:
-        with servicer.calls.one():
+        with servicer.calls.one(), about(**servicer.subject(request)):
             try:
                 return await method(servicer, request, context)
             except Exception as error:
-                await _abort(context, error)
+                await _abort(method.__name__, context, error)
 
     return call
 
@@ -55,19 +61,21 @@ def guarded_stream(
     async def call(servicer: S, request: Q, context: Context) -> AsyncIterator[R]:
         with servicer.calls.one():
             try:
+                # Not about anything: a generator may be closed in another context than it was begun in.
                 async for response in method(servicer, request, context):
                     yield response
             except Exception as error:
-                await _abort(context, error)
+                await _abort(method.__name__, context, error)
 
     return call
 
 
-async def _abort(context: Context, error: Exception) -> NoReturn:
+async def _abort(call: str, context: Context, error: Exception) -> NoReturn:
     if isinstance(error, FedeltaError):
+        _log.debug("%s refused: %s: %s", call, error.code, error.message)
         context.set_trailing_metadata(((ERROR_KEY, error.code),))
         await context.abort(grpc.StatusCode[error.status], error.message)
     if isinstance(error, aio.AbortError):
         raise error
-    _log.error("a call failed", exc_info=error)
+    _log.error("%s failed", call, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error; the coordinator's log says more")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from fedelta.errors import ConfigError, FedeltaError, StorageError
+from fedelta.errors import ConfigError, FedeltaError, InUseError, StorageError
 from fedelta.v1 import admin_pb2 as admin
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.v1.admin_pb2_grpc import AdminServiceStub
@@ -110,7 +110,7 @@ def test_a_second_signal_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.Mo
             it.signal()
             assert "draining" in await it.lines.get()
             it.signal()
-            assert await it.task == 0
+            assert await it.task == 128 + signal.SIGTERM
             ended.set()
             with pytest.raises(aio.AioRpcError):
                 await upload
@@ -138,7 +138,7 @@ def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         error = _refused(ServerConfig(state=tmp_path, port=0))
-    assert isinstance(error, StorageError)
+    assert isinstance(error, InUseError)
     assert f"{tmp_path} is in use by another coordinator" in error.message
 
 
@@ -153,9 +153,14 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         error = _refused(ServerConfig(state=tmp_path, port=port))
+    assert isinstance(error, InUseError)
+    assert f"127.0.0.1:{port}: the port is in use" in error.message
+
+
+def test_a_host_of_another_machine_is_a_wrong_setting(tmp_path: Path) -> None:
+    error = _refused(ServerConfig(state=tmp_path, host="192.0.2.1", port=0, insecure_bind_anywhere=True))
     assert isinstance(error, ConfigError)
-    assert f"127.0.0.1:{port}" in error.message
-    assert "in use" in error.message
+    assert "--host" in error.message
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
