@@ -28,7 +28,7 @@ def refusals(job: Job, clients: Iterable[Client], now: float) -> dict[str, str]:
 
 def describe_refusals(reasons: Mapping[str, str]) -> str:
     """The refusals of a job in words, the first few by name."""
-    named = [f"{name} declined" + (f": {why}" if why else "") for name, why in list(reasons.items())[:_MOST_NAMED]]
+    named = [f"{name} declined: {reason}" for name, reason in list(reasons.items())[:_MOST_NAMED]]
     more = len(reasons) - len(named)
     return "; ".join([*named, f"{more} more declined"] if more else named)
 
