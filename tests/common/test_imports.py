@@ -47,7 +47,16 @@ def loaded_after(code: str) -> tuple[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "module", ["fedelta", "fedelta.learner", "fedelta.execution", "fedelta.models", "fedelta.tensors", "fedelta.config"]
+    "module",
+    [
+        "fedelta",
+        "fedelta.learner",
+        "fedelta.execution",
+        "fedelta.models",
+        "fedelta.tensors",
+        "fedelta.config",
+        "fedelta.statistics",
+    ],
 )
 def test_these_need_neither_torch_nor_grpc(module: str) -> None:
     assert loaded_after(f"import {module}") == ("", set())
