@@ -37,7 +37,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_every_command_is_listed() -> None:
     listed = run("--help").stdout.partition("Commands:")[2].split("\n")
-    assert [line.split()[0] for line in listed if line] == ["demo", "server", "client", "job", "clients", "model"]
+    commands = ["demo", "server", "client", "job", "clients", "model", "stats", "completion"]
+    assert [line.split()[0] for line in listed if line] == commands
 
 
 def test_a_command_whose_extra_is_missing_says_what_brings_it() -> None:

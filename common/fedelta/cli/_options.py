@@ -4,14 +4,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from fedelta._names import DEFAULT_PORT, address
+from fedelta.cli import _complete
 from fedelta.errors import ConfigError
+from fedelta.wire.proxy import ProxySetting
 
 if TYPE_CHECKING:
     from fedelta.admin import AdminClient
 
 DEFAULT_SERVER = f"localhost:{DEFAULT_PORT}"
+
+_PROXY = f"{__name__}.proxy"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,8 +36,25 @@ def _checked_address(_context: click.Context, _parameter: click.Parameter, serve
         raise click.BadParameter(str(error)) from None
 
 
+def _keep_proxy(context: click.Context, parameter: click.Parameter, proxy: str) -> None:
+    """Puts it aside for `connect`: commands have nothing to do with it."""
+    typed = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    context.meta[_PROXY] = ProxySetting(proxy, "--proxy" if typed else "FEDELTA_PROXY")
+
+
 def server_options(command: F) -> F:
-    """--server and --insecure, for commands that speak to a coordinator."""
+    """--server, --proxy and --insecure, for commands that speak to a coordinator through `connect`."""
+    proxy = click.option(
+        "--proxy",
+        metavar="environment|none|URL",
+        envvar="FEDELTA_PROXY",
+        callback=_keep_proxy,
+        expose_value=False,
+        default="environment",
+        show_default=True,
+        show_envvar=True,
+        help="The HTTP proxy to go through; environment: as HTTPS_PROXY and NO_PROXY say.",
+    )
     option = click.option(
         "--server",
         metavar="HOST:PORT",
@@ -43,7 +65,12 @@ def server_options(command: F) -> F:
         show_envvar=True,
         help="The coordinator.",
     )
-    return option(insecure_option(command))
+    return option(proxy(insecure_option(command)))
+
+
+def job_argument(command: F) -> F:
+    """ID: a job; shells complete it."""
+    return click.argument("job_id", metavar="ID", shell_complete=_complete.jobs)(command)
 
 
 def json_option(command: F) -> F:
@@ -60,4 +87,5 @@ def connect(server: str, *, timeout: float = 30) -> "AdminClient":
     """The admin client; imported here, because gRPC takes its time and `--help` must not wait for it."""
     from fedelta.admin import AdminClient
 
-    return AdminClient(server, timeout=timeout)
+    proxy = click.get_current_context().meta.get(_PROXY, ProxySetting())
+    return AdminClient(server, proxy=proxy, timeout=timeout)

@@ -9,7 +9,7 @@ import msgspec
 
 from fedelta.cli._config import print_layers, print_options
 from fedelta.cli._exit import ExitCode
-from fedelta.cli._options import connect, json_option, plain_option, server_options
+from fedelta.cli._options import connect, job_argument, json_option, plain_option, server_options
 from fedelta.cli._output import numbers, plural, print_json, print_table
 from fedelta.cli._submission import submission
 
@@ -146,7 +146,7 @@ def _plain(info: "JobInfo") -> dict[str, object]:
 
 
 @job.command()
-@click.argument("job_id", metavar="ID")
+@job_argument
 @json_option
 @server_options
 def show(job_id: str, server: str, as_json: bool) -> None:
@@ -174,7 +174,7 @@ def _show(info: "JobInfo") -> None:
 
 
 @job.command()
-@click.argument("job_id", metavar="ID")
+@job_argument
 @json_option
 @plain_option
 @server_options
@@ -197,7 +197,7 @@ def watch(job_id: str, server: str, as_json: bool, plain: bool) -> None:
 
 
 @job.command()
-@click.argument("job_id", metavar="ID")
+@job_argument
 @click.option("--reason", default="", help="Why, for the record.")
 @server_options
 def stop(job_id: str, server: str, reason: str) -> None:
@@ -208,7 +208,7 @@ def stop(job_id: str, server: str, reason: str) -> None:
 
 
 @job.command()
-@click.argument("job_id", metavar="ID")
+@job_argument
 @click.option("--reason", default="", help="Why, for the record.")
 @server_options
 def pause(job_id: str, server: str, reason: str) -> None:
@@ -219,7 +219,7 @@ def pause(job_id: str, server: str, reason: str) -> None:
 
 
 @job.command()
-@click.argument("job_id", metavar="ID")
+@job_argument
 @server_options
 def resume(job_id: str, server: str) -> None:
     """Go on with a paused job."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedelta.cli._options import connect, insecure_option, json_option, server_options
+from fedelta.cli import _complete
+from fedelta.cli._options import connect, insecure_option, job_argument, json_option, server_options
 from fedelta.cli._output import numbers, print_json, print_table, size
 from fedelta.errors import ConfigError, FedeltaError, LearnerError
 
@@ -127,7 +128,7 @@ def _learner_errors(learner: str, data: Path | None) -> Iterator[None]:
 
 
 @model.command()
-@click.argument("job_id", metavar="ID")
+@job_argument
 @click.option(
     "--version", type=click.IntRange(min=0), help="Which version; the newest if not given. 0: the initial one."
 )
@@ -145,7 +146,7 @@ def export(job_id: str, version: int | None, out: Path, force: bool, server: str
 
 
 @model.command()
-@click.argument("what", metavar="FILE|ID")
+@click.argument("what", metavar="FILE|ID", shell_complete=_complete.jobs_or_models)
 @json_option
 @server_options
 def show(what: str, server: str, as_json: bool) -> None:

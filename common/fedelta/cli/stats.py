@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedelta.cli._options import connect, json_option, plain_option, server_options
+from fedelta.cli._options import connect, job_argument, json_option, plain_option, server_options
 from fedelta.cli._output import print_json, print_table
 from fedelta.cli.job import wait_for
 from fedelta.errors import ConfigError
@@ -155,7 +155,7 @@ def _check_out(out: Path, force: bool) -> None:
 
 
 @stats.command()
-@click.argument("job_id", metavar="ID")
+@job_argument
 @click.option("--out", type=FILE, help="Write the result: .json with everything, or .csv.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @json_option
