@@ -49,7 +49,7 @@ def _asked(context: click.Context, question: "Callable[[AdminClient], list[tuple
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        with connect(context.params["server"], timeout=ANSWER_SECONDS) as admin:
+        with context.scope(cleanup=False), connect(context.params["server"], timeout=ANSWER_SECONDS) as admin:
             return question(admin)
     except Exception:  # a traceback in the middle of a command line helps nobody
         return []
