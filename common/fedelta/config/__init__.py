@@ -23,8 +23,9 @@ from fedelta.config._job import (
 from fedelta.config._json import json_schema
 from fedelta.config._kinds import Notes
 from fedelta.config._layers import Layers
-from fedelta.config._origin import parse_origin
+from fedelta.config._origin import Version, parse_origin
 from fedelta.config._secret import Secret
+from fedelta.config._size import Size
 from fedelta.config._sources import bind, layered
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "RoundsConfig",
     "Secret",
     "ServerOptimizerConfig",
+    "Size",
+    "Version",
     "bind",
     "json_schema",
     "layered",
