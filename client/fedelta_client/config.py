@@ -10,6 +10,8 @@ from msgspec import Meta
 
 from fedelta._names import DEFAULT_PORT, NAME_PATTERN, NAME_RULE, is_name
 from fedelta.config import Address, Label, Notes
+from fedelta.wire.proxy import ProxySetting
+from fedelta.wire.route import KEEPALIVE_SECONDS, LEAST_KEEPALIVE_SECONDS
 
 ClientName: TypeAlias = Annotated[
     str,
@@ -20,13 +22,9 @@ LearnerName: TypeAlias = Annotated[str, Meta(min_length=1), Notes(metavar="MODUL
 Data: TypeAlias = Annotated[Path, Notes(exists=True)]
 Device: TypeAlias = Annotated[str, Meta(min_length=1), Notes(metavar="auto|cpu|cuda|cuda:N|mps")]
 Threads: TypeAlias = Annotated[int, Meta(ge=1, le=4096)]
-Proxy: TypeAlias = Annotated[
-    str,
-    Meta(pattern=r"^(?:environment|none|https?://\S+)\Z"),
-    Notes(noun="proxy", rule="environment, none or a URL such as http://proxy:3128", metavar="environment|none|URL"),
-]
 
 DEFAULT_SERVER = Address(f"localhost:{DEFAULT_PORT}")
+DEFAULT_PROXY = ProxySetting()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +70,9 @@ class ClientConfig:
     """The site's policy: a TOML file that says which jobs are accepted, when, and how much of what they may use."""
     approve: bool = False
     """Ask the operator at this site before the first assignment of each job."""
-    proxy: Proxy = "environment"
-    """The proxy to the coordinator. "environment": as `https_proxy` and `no_proxy` say; "none": no proxy."""
-    keepalive_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    proxy: Annotated[ProxySetting, Notes(metavar="environment|none|URL")] = DEFAULT_PROXY
+    """The HTTP proxy to the coordinator, by URL. "environment": as HTTPS_PROXY and NO_PROXY say; "none": no proxy."""
+    keepalive_seconds: Annotated[float, Meta(ge=LEAST_KEEPALIVE_SECONDS, le=3600)] = KEEPALIVE_SECONDS
     """How often an idle connection is kept alive, in seconds; less than what cuts idle connections on the way."""
     log_format: Literal["text", "json"] = "text"
     """Log lines for people, or one JSON object a line."""

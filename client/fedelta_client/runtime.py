@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import os
 from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
@@ -10,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from fedelta._malloc import keep_freed_chunks
 from fedelta.errors import FedeltaError, NameInUseError
 from fedelta.v1 import coordinator_pb2 as pb
+from fedelta.wire.proxy import Proxy, choose
 from fedelta_client import messages as say
 from fedelta_client.assignment import Worker, title
 from fedelta_client.config import ClientConfig
@@ -46,6 +48,7 @@ async def run(config: ClientConfig) -> int:
     `ProtocolMismatchError`, `TrainerKeepsDyingError`. To be called in the main thread.
     """
     keep_freed_chunks()
+    proxy = choose(config.server, config.proxy, os.environ)
     trainers = Trainers(config.trainers)
     stop = Stop(on_hurry=trainers.hurry)
     stop.install()
@@ -54,19 +57,31 @@ async def run(config: ClientConfig) -> int:
             # Before the session: learners that cannot be loaded are found here, not in a round.
             ready = await unless(stop.drain, trainers.start())
             if ready is not None:
-                await _serve(config, spool, trainers, stop, ready)
+                await _serve(config, proxy, spool, trainers, stop, ready)
         finally:
             await trainers.close()
     return stop.exit_code
 
 
 async def _serve(
-    config: ClientConfig, spool: Spool, trainers: Trainers, stop: Stop, ready: Sequence[say.Ready]
+    config: ClientConfig,
+    proxy: Proxy | None,
+    spool: Spool,
+    trainers: Trainers,
+    stop: Stop,
+    ready: Sequence[say.Ready],
 ) -> None:
     for each in ready:
         log.debug("learner %s is loaded, on %s", each.learner, each.device)
     learners = [each.learner for each in ready]
-    async with Session(config.server, config.name, learners, labels=config.label_values) as session:
+    async with Session(
+        config.server,
+        config.name,
+        learners,
+        labels=config.label_values,
+        proxy=proxy,
+        keepalive_seconds=config.keepalive_seconds,
+    ) as session:
         if await unless(stop.drain, _register(session)) is None:
             return
         print(f"client {session.name} connected to {session.target}", flush=True)

@@ -15,6 +15,8 @@ from fedelta import errors
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.v1 import coordinator_pb2_grpc
 from fedelta.wire import bulk, channel
+from fedelta.wire.proxy import Proxy
+from fedelta.wire.route import KEEPALIVE_SECONDS, Route
 from fedelta_client.retry import delays
 
 CALL_SECONDS = 30.0
@@ -50,7 +52,14 @@ class Session:
     """
 
     def __init__(
-        self, target: str, name: str, learners: Iterable[str], *, labels: Mapping[str, str] | None = None
+        self,
+        target: str,
+        name: str,
+        learners: Iterable[str],
+        *,
+        labels: Mapping[str, str] | None = None,
+        proxy: Proxy | None = None,
+        keepalive_seconds: float = KEEPALIVE_SECONDS,
     ) -> None:
         self.target = target
         self.name = name
@@ -58,12 +67,14 @@ class Session:
         self.learners = tuple(learners)
         """What the client offers. A change counts from the next `register` on."""
         self._labels = dict(labels or {})
-        self._reachable = True
+        self._route = Route(target=target, proxy=proxy, keepalive_seconds=keepalive_seconds)
+        self._outage: set[str] | None = None
+        """While the coordinator is away: what has been said of it."""
         self.liveness_seconds = 15.0
         """Silent for longer than this, the client counts as gone. The coordinator says so when it registers."""
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.target, options=channel.OPTIONS)
+        self._channel = channel.connect_aio(self._route)
         self.stub = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
         self.push: Push = self._channel.stream_unary(
             "/fedelta.v1.CoordinatorService/PushUpdate",
@@ -135,15 +146,28 @@ class Session:
         try:
             return await method(request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
-            raise channel.translate(error) from None
+            raise self.translate(error) from None
+
+    def translate(self, error: grpc.aio.AioRpcError) -> errors.FedeltaError:
+        """The error that the coordinator raised, or what is wrong with the connection to it."""
+        return channel.translate(error, self._route)
 
     def _note(self, error: errors.FedeltaError | None) -> None:
-        """Says when the coordinator goes and comes, not at each try."""
-        outage = isinstance(error, OUTAGES)
-        if outage and self._reachable:
-            # gRPC puts the cause last: "failed to connect to all addresses; last error: …: Connection refused (111)"
-            cause = str(error).rpartition(": ")[2]
-            log.warning("coordinator %s is not reachable (%s); trying again until it is", self.target, cause)
-        elif not outage and not self._reachable:
-            log.info("coordinator %s is reachable again", self.target)
-        self._reachable = not outage
+        """Says when the coordinator goes, each reason once, and when it is back; not at each try."""
+        if isinstance(error, OUTAGES):
+            self._note_outage(error)
+            return
+        if self._outage:
+            log.info("coordinator %s answers again", self.target)
+        self._outage = None
+
+    def _note_outage(self, error: errors.FedeltaError) -> None:
+        # A connection that broke is made anew: that concerns nobody unless it goes on.
+        if self._outage is None and type(error) is errors.UnavailableError:
+            log.debug("%s; connecting again", error)
+            self._outage = set()
+            return
+        told = self._outage or set()
+        if str(error) not in told:
+            log.warning("waiting for the coordinator: %s", error)
+        self._outage = told | {str(error)}

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from fedelta.errors import DigestMismatchError, FedeltaError, StalledError, UnavailableError
 from fedelta.v1 import coordinator_pb2 as pb
-from fedelta.wire import bulk, channel
+from fedelta.wire import bulk
 from fedelta_client.session import Session
 
 STALL_SECONDS = 60.0
@@ -81,7 +81,7 @@ class _Download:
             while (chunk := await _read(call)) is not None:
                 self._store(chunk)
         except grpc.aio.AioRpcError as error:
-            raise channel.translate(error) from None
+            raise self._session.translate(error) from None
         finally:
             call.cancel()
         if self._held < self._model.length:
@@ -163,7 +163,7 @@ class _Upload:
             await self._write(call, offset)
             await _within(VERDICT_SECONDS, call)
         except grpc.aio.AioRpcError as error:
-            raise channel.translate(error) from None
+            raise self._session.translate(error) from None
         finally:
             call.cancel()
 

@@ -155,6 +155,12 @@ class UnavailableError(FedeltaError):
     status = "UNAVAILABLE"
 
 
+class UnreachableError(UnavailableError):
+    """No connection comes about; the message says where it fails, and what helps."""
+
+    code = "unreachable"
+
+
 class LearnerError(FedeltaError):
     """The learner cannot be loaded, or it raised or returned something unusable."""
 

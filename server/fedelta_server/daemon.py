@@ -14,6 +14,7 @@ from pathlib import Path
 from grpc import aio
 
 from fedelta.errors import ConfigError, FedeltaError, InUseError, StorageError
+from fedelta.wire.hosts import join, resolves_to_loopback
 from fedelta_server.config import ServerConfig
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.rpc import build_server
@@ -22,7 +23,6 @@ from fedelta_server.store.journal import Journal
 
 _DRAIN_SECONDS = 10.0
 _PARTING_SECONDS = 0.2
-_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 async def serve(config: ServerConfig) -> int:
@@ -53,19 +53,19 @@ async def _running(config: ServerConfig) -> AsyncIterator[tuple[aio.Server, Coor
         server = await build_server(coordinator)
         port = _bind(server, config)
         await server.start()
-        print(f"coordinator ready on {_address(config.host, port)}", flush=True)
+        print(f"coordinator ready on {join(config.host, port)}", flush=True)
         yield server, coordinator
     finally:
         await coordinator.close()
 
 
 def _bind(server: aio.Server, config: ServerConfig) -> int:
-    if config.host not in _LOCAL_HOSTS and not config.insecure_bind_anywhere:
+    if not resolves_to_loopback(config.host) and not config.insecure_bind_anywhere:
         raise ConfigError(
             f"--host {config.host} can be reached from other machines and nothing is encrypted yet; "
             "add --insecure-bind-anywhere if the network is trusted"
         )
-    address = _address(config.host, config.port)
+    address = join(config.host, config.port)
     try:
         return server.add_insecure_port(address)
     except RuntimeError:
@@ -83,10 +83,6 @@ def _cannot_listen(config: ServerConfig, address: str) -> FedeltaError:
                 f"cannot listen on {address}: {error.strerror}; --host must be an address of this machine"
             )
     return InUseError(f"cannot listen on {address}: the port is in use. Choose another --port (0: a free one)")
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @contextmanager

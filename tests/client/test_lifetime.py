@@ -54,11 +54,11 @@ def test_a_coordinator_that_comes_late_is_waited_for(tmp_path: Path) -> None:
         async with FakeCoordinator() as fake:
             await fake.stop()
             async with started(fake.address, tmp_path) as client:
-                await client.says(f"coordinator {fake.address} is not reachable")
+                await client.says(f"no coordinator answers at {fake.address}")
                 await fake.start()
                 await client.says("connected")
-                await client.says("is reachable again")
-                assert sum("not reachable" in line for line in client.said) == 1
+                await client.says(f"coordinator {fake.address} answers again")
+                assert sum("no coordinator answers" in line for line in client.said) == 1
 
     asyncio.run(scenario())
 
@@ -69,7 +69,7 @@ def test_training_outlives_a_restart_of_the_coordinator(tmp_path: Path) -> None:
             train(fake, do="wait", add=0.5)
             await fake.next("RenewAssignment")
             await fake.stop()
-            await client.says("is not reachable")
+            await client.says("no coordinator answers")
             await fake.start()
             await fake.next("RenewAssignment")
             (tmp_path / "go").touch()

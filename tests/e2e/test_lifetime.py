@@ -44,7 +44,7 @@ def test_an_idle_federation_ends_at_the_first_signal(running: Federation) -> Non
         # Held polls last 20 s: they must have been answered.
         assert running.coordinator.wait(8) == 0
         for client, number in zip(running.clients.values(), (signal.SIGTERM, signal.SIGINT), strict=True):
-            client.wait_for("is not reachable")
+            client.wait_for("no coordinator answers")
             client.send_signal(number)
             assert client.wait(8) == 0
 

@@ -1,6 +1,7 @@
 """The admin client: typed, synchronous."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -15,12 +16,14 @@ from fedelta.admin._download import Download
 from fedelta.admin._transfer import Patience, StallGuard, chunks
 from fedelta.admin._types import ClientInfo, Event, JobInfo, ModelInfo, StateChanged
 from fedelta.config import JobSpec, load_job, parse_job
-from fedelta.errors import BadRequestError, ConfigError, FedeltaError, StalledError, UnavailableError
+from fedelta.errors import ConfigError, FedeltaError, StalledError, UnavailableError
 from fedelta.tensors import read_layout
 from fedelta.v1 import admin_pb2 as pb
 from fedelta.v1 import admin_pb2_grpc
 from fedelta.wire import bulk
-from fedelta.wire.channel import ERROR_KEY, OPTIONS, translate
+from fedelta.wire.channel import connect, translate
+from fedelta.wire.proxy import ENVIRONMENT, ProxySetting, choose
+from fedelta.wire.route import Route
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -45,14 +48,17 @@ class AdminClient:
         self,
         server: str = f"localhost:{DEFAULT_PORT}",
         *,
+        proxy: str | ProxySetting = ENVIRONMENT,
         timeout: float = 30,
         stall: float = 60,
         patience: float = 120,
     ) -> None:
-        """Opens no connection yet.
+        """Opens no connection yet. Raises `ConfigError` for an address or a proxy that is none.
 
         Args:
             server: HOST:PORT; the port is 8470 if left out.
+            proxy: the URL of an HTTP proxy to go through, "none", or "environment" for what HTTPS_PROXY, ALL_PROXY
+                and NO_PROXY say.
             timeout: seconds that a call which moves no file may take.
             stall: seconds without progress after which moving a file is given up.
             patience: seconds that `watch` and `download_model` wait for a coordinator that was there and went away.
@@ -61,7 +67,9 @@ class AdminClient:
         self._timeout = timeout
         self._stall = stall
         self._patience = patience
-        self._channel: grpc.Channel = grpc.insecure_channel(self.server, options=OPTIONS)
+        setting = ProxySetting(proxy) if isinstance(proxy, str) else proxy
+        self._route = Route(target=self.server, proxy=choose(self.server, setting, os.environ))
+        self._channel: grpc.Channel = connect(self._route)
         self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
 
     def close(self) -> None:
@@ -244,20 +252,10 @@ class AdminClient:
 
     def _explain(self, error: Any) -> FedeltaError:
         """The error that the coordinator raised, or why there is no answer from one."""
-        if any(key == ERROR_KEY for key, _ in error.trailing_metadata() or ()):
-            return translate(error)
-        status, detail = error.code().name, error.details() or ""
-        if status == "UNAVAILABLE":
-            return UnavailableError(
-                f"no coordinator answers at {self.server} ({detail}); is `fedelta server` running there?"
-            )
-        if status == "DEADLINE_EXCEEDED":
+        # The coordinator's own errors come with metadata; this deadline is ours.
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not error.trailing_metadata():
             return UnavailableError(f"no answer from {self.server} within {self._timeout:g} s")
-        if status == "UNIMPLEMENTED":
-            return BadRequestError(
-                f"{self.server} answers, but it is no fedelta coordinator, or an older one ({detail})"
-            )
-        return translate(error)
+        return translate(error, self._route)
 
 
 class _Cancelling:

@@ -1,8 +1,14 @@
-"""Channel settings, the protocol version, and errors across the wire."""
+"""Channels, the protocol version, and errors across the wire."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedelta import errors
+from fedelta.wire.diagnosis import diagnose
+from fedelta.wire.route import Route
+
+if TYPE_CHECKING:
+    import grpc
+    import grpc.aio
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -11,35 +17,39 @@ PROTOCOL_MAX = 1
 ERROR_KEY = "fedelta-error"
 """Trailing metadata key that holds the code of a `FedeltaError`."""
 
-MAX_MESSAGE_BYTES = 4 << 20
 
-OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # gRPC's own reconnect backoff grows to two minutes, long after a coordinator is back.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.enable_http_proxy", 0),
-]
-"""Options of every client channel."""
+def connect(route: Route) -> "grpc.Channel":
+    """A channel for threads. It opens no connection before the first call."""
+    # Not at the top: `fedelta --version` asks this module for the protocol's version and needs no grpc.
+    import grpc
+
+    return grpc.insecure_channel(route.first_hop, options=route.options())
 
 
-def error_from(code: str | None, status: str, detail: str) -> errors.FedeltaError:
-    """The exception that the other side raised, or the nearest for a status without a code."""
+def connect_aio(route: Route) -> "grpc.aio.Channel":
+    """The same for asyncio."""
+    import grpc.aio
+
+    return grpc.aio.insecure_channel(route.first_hop, options=route.options())
+
+
+def translate(error: Any, route: Route | None = None) -> errors.FedeltaError:
+    """Turns a `grpc.RpcError` (sync or aio) into the `FedeltaError` it stands for.
+
+    That is what the other side raised, or the nearest for a status without a code. With the route, an error of the
+    connection says in our words what is wrong and what helps.
+    """
+    trailing = error.trailing_metadata() or ()
+    code = next((value for key, value in trailing if key == ERROR_KEY), None)
+    status, detail = error.code().name, error.details() or ""
     if code in errors.BY_CODE:
         return errors.BY_CODE[code](detail)
+    return (route and diagnose(route, status, detail)) or _nearest(status, detail)
+
+
+def _nearest(status: str, detail: str) -> errors.FedeltaError:
     if status in ("UNAVAILABLE", "CANCELLED"):
         return errors.UnavailableError(detail)
     if status == "DEADLINE_EXCEEDED":
         return errors.StalledError(detail)
     return errors.FedeltaError(f"{status}: {detail}")
-
-
-def translate(error: Any) -> errors.FedeltaError:
-    """Turns a `grpc.RpcError` (sync or aio) into the `FedeltaError` it stands for."""
-    trailing = error.trailing_metadata() or ()
-    code = next((value for key, value in trailing if key == ERROR_KEY), None)
-    return error_from(code, error.code().name, error.details() or "")

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from fedelta.v1 import admin_pb2, coordinator_pb2
 from fedelta.wire import bulk
-from fedelta.wire.channel import MAX_MESSAGE_BYTES
+from fedelta.wire.route import LEAST_KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.models import ModelImports
 from fedelta_server.rpc._admin import AdminService
@@ -30,8 +30,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     # A machine that lost its power closes no connection: its polls and transfers would be held for hours.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # Clients ping every 30 s; by default gRPC takes that for abuse.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # By default gRPC takes a ping in less than five minutes for abuse, also while a call is held.
+    ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_KEEPALIVE_SECONDS * 1000 / 2)),
 ]
 
 _COORDINATOR = coordinator_pb2.DESCRIPTOR.services_by_name["CoordinatorService"]

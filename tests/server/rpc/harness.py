@@ -21,7 +21,8 @@ from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.v1.admin_pb2_grpc import AdminServiceStub
 from fedelta.v1.coordinator_pb2_grpc import CoordinatorServiceStub
 from fedelta.wire import bulk
-from fedelta.wire.channel import OPTIONS, translate
+from fedelta.wire.channel import translate
+from fedelta.wire.route import Route
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.rpc import build_server
 from fedelta_server.store._fs import FileSystem
@@ -193,7 +194,7 @@ class System:
 
     def channel(self) -> aio.Channel:
         # Of its own: channels with the same options share one connection.
-        own: list[tuple[str, Any]] = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+        own: list[tuple[str, Any]] = [*Route(target=self.address).options(), ("grpc.use_local_subchannel_pool", 1)]
         channel = aio.insecure_channel(self.address, options=own)
         self.channels.append(channel)
         return channel
@@ -238,7 +239,7 @@ class System:
         call.cancel()
         return found
 
-    async def download(self, job_id: str, **which: int) -> tuple[admin.DownloadModelHeader, bytes]:
+    async def download(self, job_id: str, **which: Any) -> tuple[admin.DownloadModelHeader, bytes]:
         call: Any = self.channels[0].unary_stream(
             "/fedelta.v1.AdminService/DownloadModel",
             request_serializer=admin.DownloadModelRequest.SerializeToString,
