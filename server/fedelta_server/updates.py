@@ -14,7 +14,7 @@ from fedelta_server.coordinator import Coordinator
 from fedelta_server.engine import Assignment, events
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.transfers import Meter
-from fedelta_server.uploads import Announced, Uploads
+from fedelta_server.uploads import Announced, Stream, Uploads
 
 _log = logging.getLogger(__name__)
 
@@ -57,19 +57,29 @@ class Updates:
                 return True
             try:
                 await self._check_header(pushed, assignment)
-                meter = Meter(self._coordinator, pushed.session, assignment.id)
-                announced = Announced(
-                    key=assignment.id, digest=pushed.digest, length=pushed.length, offset=pushed.offset
-                )
-                began = self._coordinator.now()
-                _log.debug("sends %d bytes, from byte %d on", pushed.length, pushed.offset)
-                path = await self._uploads.receive(stream, announced, chunks, meter.up)
-                _log.debug("sent them in %.2f s", self._coordinator.now() - began)
-                meter.flush()
+                path = await self._receive(pushed, assignment, stream, chunks)
                 await self._take(pushed, assignment, path)
             except PayloadError as error:
                 await self._refuse(pushed, assignment, error)
         return False
+
+    async def _receive(
+        self, pushed: PushedUpdate, assignment: Assignment, stream: Stream, chunks: AsyncIterator[memoryview]
+    ) -> Path:
+        meter = Meter(self._coordinator, pushed.session, assignment.id)
+
+        def moved(count: int) -> None:
+            # What can no longer count need not come to its end.
+            self._coordinator.engine.find(pushed.session, assignment.id)
+            meter.up(count)
+
+        announced = Announced(key=assignment.id, digest=pushed.digest, length=pushed.length, offset=pushed.offset)
+        began = self._coordinator.now()
+        _log.debug("sends %d bytes, from byte %d on", pushed.length, pushed.offset)
+        path = await self._uploads.receive(stream, announced, chunks, moved)
+        _log.debug("sent them in %.2f s", self._coordinator.now() - began)
+        meter.flush()
+        return path
 
     async def held(self, session: str, assignment_id: str, digest: bytes) -> tuple[int, bool]:
         """Bytes held of an upload, and whether it was accepted."""

@@ -35,7 +35,7 @@ class Announced:
 
 
 @dataclass
-class _Stream:
+class Stream:
     """An upload under way."""
 
     receiver: "asyncio.Task[Path] | None" = None
@@ -49,17 +49,17 @@ class Uploads:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
         self._turns = asyncio.Semaphore(MAX_CONCURRENT)
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
 
     @asynccontextmanager
-    async def only(self, key: str) -> AsyncIterator[_Stream]:
+    async def only(self, key: str) -> AsyncIterator[Stream]:
         """Makes the caller the only upload for a key: one under way is ended, or waited for once it is complete."""
         while (older := self._streams.get(key)) is not None:
             older.superseded = True
             if older.receiver is not None:
                 older.receiver.cancel()
             await older.ended.wait()
-        stream = self._streams[key] = _Stream()
+        stream = self._streams[key] = Stream()
         try:
             async with self._turn():
                 yield stream
@@ -68,12 +68,12 @@ class Uploads:
             stream.ended.set()
 
     async def receive(
-        self, stream: _Stream, announced: Announced, chunks: AsyncIterator[memoryview], moved: Callable[[int], None]
+        self, stream: Stream, announced: Announced, chunks: AsyncIterator[memoryview], moved: Callable[[int], None]
     ) -> Path:
-        """Spools an upload; returns the complete file, not yet checked. `moved` hears of the bytes that came.
+        """Spools an upload; returns the complete file, not yet checked.
 
-        Raises `SupersededError`, `StalledError`, `StorageError`, `BadRequestError`, or `DigestMismatchError`
-        where the stream ended early.
+        `moved` hears of the bytes that come; what it raises ends the upload. Raises `SupersededError`, `StalledError`,
+        `StorageError`, `BadRequestError`, or `DigestMismatchError` where the stream ended early.
         """
         receiver: asyncio.Task[Path] = asyncio.ensure_future(self._spool(announced, chunks, moved))
         stream.receiver = receiver

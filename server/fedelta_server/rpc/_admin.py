@@ -4,26 +4,28 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fedelta.config import parse_job
-from fedelta.errors import BadRequestError, NotFoundError, UnavailableError
+from fedelta.config import Version, parse_job
+from fedelta.errors import BadRequestError, UnavailableError
 from fedelta.v1 import admin_pb2 as pb
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import ModelRef, events
+from fedelta_server.engine import Client, events
 from fedelta_server.models import ModelImports
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
 from fedelta_server.rpc._convert import client_message, event_message, job_message, round_message
 from fedelta_server.rpc._guard import Context, guarded, guarded_stream
 from fedelta_server.rpc._subject import Subject, subject
 from fedelta_server.transfers import read_chunks
+from fedelta_server.versions import Versions, best_version
 
 
 class AdminService:
     """Translates operators' calls into events and queries."""
 
-    def __init__(self, coordinator: Coordinator, models: ModelImports) -> None:
+    def __init__(self, coordinator: Coordinator, models: ModelImports, versions: Versions) -> None:
         self._coordinator = coordinator
         self.calls = coordinator.calls
         self._models = models
+        self._versions = versions
 
     def subject(self, request: Any) -> Subject:
         """What a call is about, for the log."""
@@ -32,14 +34,15 @@ class AdminService:
     @guarded
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Context) -> pb.SubmitJobResponse:
         spec = parse_job(request.toml, request.file_name or "job file")
-        initial = self._models.initial(spec, request.model_digest)
+        initial = await self._models.initial(spec, request.model_digest)
         step = await self._coordinator.dispatch(
             events.JobSubmitted(
                 at=self._coordinator.now(),
                 spec=spec,
                 toml=request.toml,
                 unix_time=time.time(),
-                initial=initial,
+                initial=initial.model,
+                origin=initial.origin,
             )
         )
         return pb.SubmitJobResponse(job_id=step.records[0].job)
@@ -57,24 +60,30 @@ class AdminService:
         await self._coordinator.settled()
         rounds = await self._coordinator.in_thread(self._coordinator.journal.rounds, request.job_id)
         message.rounds.extend(round_message(closed) for closed in rounds)
+        best = best_version(self._coordinator.engine.book.job(request.job_id).spec.evaluate, rounds)
+        if best is not None:
+            message.best_version = best
         return pb.GetJobResponse(job=message)
 
     @guarded_stream
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
-        after, ended = request.after_sequence, False
-        while not ended:
-            if self._coordinator.draining:
-                raise UnavailableError("the coordinator is shutting down")
+        after = request.after_sequence
+        while True:
             news = self._coordinator.news()
-            # Read in this order: once the job has ended and all is settled, what is read is all there will be.
+            # Read in this order: where the job has ended and nothing more is to be told, its end was told.
             ended = self._coordinator.engine.book.job(request.job_id).state.ended
             await self._coordinator.settled()
             entries = await self._coordinator.in_thread(self._coordinator.journal.entries, request.job_id, after)
             for entry in entries:
                 yield pb.WatchJobResponse(event=event_message(entry))
                 after = entry.sequence
-            if not entries and not ended:
-                await news.wait()
+            if entries:
+                continue
+            if ended:
+                return
+            if self._coordinator.draining:
+                raise UnavailableError("the coordinator is shutting down")
+            await news.wait()
 
     @guarded
     async def StopJob(self, request: pb.StopJobRequest, context: Context) -> pb.StopJobResponse:
@@ -104,18 +113,7 @@ class AdminService:
 
     @guarded
     async def ListClients(self, request: pb.ListClientsRequest, context: Context) -> pb.ListClientsResponse:
-        engine, now = self._coordinator.engine, self._coordinator.now()
-        unix_offset = time.time() - now
-        found = []
-        for client in engine.clients:
-            queue = engine.book.queues.get(client.name, {})
-            state = pb.CLIENT_STATE_BUSY if queue else pb.CLIENT_STATE_IDLE
-            if not client.live(now):
-                state = pb.CLIENT_STATE_GONE
-            seen = now if client.polls and client.live(now) else client.last_heard
-            progress = max((each.progress for each in queue.values()), default=0.0)
-            found.append(client_message(client, state, seen + unix_offset, list(queue), progress))
-        return pb.ListClientsResponse(clients=found)
+        return pb.ListClientsResponse(clients=map(self._client, self._coordinator.engine.clients))
 
     @guarded
     async def UploadModel(
@@ -130,8 +128,7 @@ class AdminService:
     async def DownloadModel(
         self, request: pb.DownloadModelRequest, context: Context
     ) -> "AsyncIterator[bytes | pb.DownloadModelResponse]":
-        version = request.version if request.HasField("version") else None
-        model = await self._version(request.job_id, version)
+        model = await self._versions.resolve(request.job_id, _wanted(request))
         if request.offset > model.length:
             raise BadRequestError(f"offset {request.offset} lies beyond the model's {model.length} bytes")
         header = pb.DownloadModelHeader(
@@ -142,21 +139,30 @@ class AdminService:
         async for chunk in read_chunks(self._coordinator, path, request.offset, model.length):
             yield chunk
 
+    def _client(self, client: Client) -> pb.Client:
+        book, now = self._coordinator.engine.book, self._coordinator.now()
+        queue = book.queues.get(client.name, {})
+        state = pb.CLIENT_STATE_BUSY if queue else pb.CLIENT_STATE_IDLE
+        if not client.live(now):
+            state = pb.CLIENT_STATE_GONE
+        seen = now if client.polls and client.live(now) else client.last_heard
+        declined = {
+            job.id: decline.reason
+            for job in book.jobs.values()
+            if not job.state.ended and (decline := client.declines(job.id, now)) is not None
+        }
+        return client_message(client, state, seen + time.time() - now, list(queue.values()), declined)
+
     def _job(self, job_id: str) -> pb.Job:
         engine = self._coordinator.engine
         job = engine.book.job(job_id)
-        return job_message(job, engine.waiting_for(job, self._coordinator.now()))
+        return job_message(job, engine.waiting_for(job, self._coordinator.now(), by_name=True))
 
-    async def _version(self, job_id: str, number: int | None) -> ModelRef:
-        job = self._coordinator.engine.book.job(job_id)
-        if job.model is None:
-            raise NotFoundError(f"job {job_id!r} has no model yet; its first client will make it")
-        if number is None or number == job.model.version:
-            return job.model
-        if number == 0 and job.initial is not None:
-            return job.initial
-        versions = await self._coordinator.in_thread(self._coordinator.journal.versions, job_id)
-        found = next((made for made in versions if made.version == number), None)
-        if found is None:
-            raise NotFoundError(f"job {job_id!r} has no version {number}; it has 0 to {job.model.version}")
-        return ModelRef(found.version, found.digest, found.length)
+
+def _wanted(request: pb.DownloadModelRequest) -> Version:
+    """The version that a download asks for."""
+    if request.version_name == "best":
+        return "best"
+    if request.version_name not in ("", "latest"):
+        raise BadRequestError(f"{request.version_name!r} names no version; there are best, latest and the numbers")
+    return request.version if request.HasField("version") else "latest"

@@ -1,9 +1,11 @@
 """The engine's words as messages."""
 
+from collections.abc import Mapping, Sequence
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fedelta.v1 import admin_pb2 as pb
-from fedelta_server.engine import Client, Job, records
+from fedelta_server.engine import Assignment, Client, Job, records
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 from fedelta_server.store.journal import Entry
 
@@ -30,6 +32,7 @@ def job_message(job: Job, waiting_for: str) -> pb.Job:
         toml=job.toml,
         waiting_for=waiting_for,
         initial_digest=job.initial.digest if job.initial else b"",
+        origin=job.origin,
     )
 
 
@@ -49,17 +52,23 @@ def round_message(closed: records.RoundClosed) -> pb.Round:
 
 
 def client_message(
-    client: Client, state: pb.ClientState.ValueType, seen_unix: float, assignments: list[str], progress: float
+    client: Client,
+    state: pb.ClientState.ValueType,
+    seen_unix: float,
+    assignments: Sequence[Assignment],
+    declined: Mapping[str, str],
 ) -> pb.Client:
-    """A client."""
+    """A client. `declined`: the jobs in which it does not take part now, with the reasons."""
     return pb.Client(
         name=client.name,
         state=state,
         learners=client.learners,
         software_version=client.software_version,
         last_seen=timestamp(seen_unix),
-        assignment_ids=assignments,
-        progress=progress,
+        assignment_ids=[each.id for each in assignments],
+        progress=max((each.progress for each in assignments), default=0.0),
+        labels=client.labels,
+        declined=declined,
     )
 
 

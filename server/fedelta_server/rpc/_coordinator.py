@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 import fedelta
 from fedelta._logs import about
-from fedelta._names import NAME_RULE, is_name
+from fedelta._names import LABEL_RULE, NAME_RULE, is_label, is_name
 from fedelta.errors import AssignmentEndedError, BadRequestError, ProtocolMismatchError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.wire.channel import PROTOCOL_MAX, PROTOCOL_MIN
@@ -28,12 +28,15 @@ MAX_WAIT_SECONDS = 60.0
 _RETRY_AFTER_DRAIN_SECONDS = 1.0
 _MAX_MESSAGE_CHARS = 2000
 _MAX_UNSETTLED = 1000
+_MAX_LABELS = 64
 
 _KINDS = {
     PhaseKind.TRAIN: pb.ASSIGNMENT_KIND_TRAIN,
     PhaseKind.EVALUATE: pb.ASSIGNMENT_KIND_EVALUATE,
     PhaseKind.INITIALIZE: pb.ASSIGNMENT_KIND_INITIALIZE,
 }
+
+_OUTCOMES = {pb.FAILURE_KIND_RETURNED: Outcome.RETURNED, pb.FAILURE_KIND_DECLINED: Outcome.DECLINED}
 
 
 class CoordinatorService:
@@ -62,6 +65,7 @@ class CoordinatorService:
                 name=request.client_name,
                 session=request.session_id,
                 learners=tuple(request.learners),
+                labels=_checked_labels(request),
                 software_version=request.software_version,
             )
         )
@@ -159,14 +163,14 @@ class CoordinatorService:
 
     @guarded
     async def ReportFailure(self, request: pb.ReportFailureRequest, context: Context) -> pb.ReportFailureResponse:
-        returned = request.kind == pb.FAILURE_KIND_RETURNED
         await self._coordinator.dispatch(
             events.AssignmentFailed(
                 at=self._coordinator.now(),
                 session=request.session_id,
                 assignment=request.assignment_id,
-                outcome=Outcome.RETURNED if returned else Outcome.FAILED,
-                reason=request.message[:_MAX_MESSAGE_CHARS],
+                outcome=_OUTCOMES.get(request.kind, Outcome.FAILED),
+                reason=request.message[:_MAX_MESSAGE_CHARS] or "no reason given",
+                retry_after=_seconds(request.retry_after) if request.HasField("retry_after") else None,
             )
         )
         return pb.ReportFailureResponse()
@@ -215,6 +219,7 @@ class CoordinatorService:
             model_arguments_json=json.dumps(job.spec.model.arguments, default=str),
             seed=task_seed(job.spec.job.seed, assignment.round, assignment.phase, assignment.client),
             lease=_duration(job.spec.rounds.lease),
+            rounds_max=job.rounds_max,
         )
         if job.model is not None:
             message.model.CopyFrom(_model_ref(job.model))
@@ -238,6 +243,15 @@ def _negotiate(request: pb.RegisterRequest) -> int:
             f"{PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade the {older} (fedelta {fedelta.__version__} runs here)"
         )
     return protocol
+
+
+def _checked_labels(request: pb.RegisterRequest) -> dict[str, str]:
+    if len(request.labels) > _MAX_LABELS:
+        raise BadRequestError(f"a client has at most {_MAX_LABELS} labels; here are {len(request.labels)}")
+    for key, value in request.labels.items():
+        if not is_name(key) or not is_label(f"{key}={value}" if value else key):
+            raise BadRequestError(f"{key!r} = {value!r} is no label; it must be {LABEL_RULE}")
+    return dict(request.labels)
 
 
 def _model_ref(model: ModelRef) -> pb.ModelRef:

@@ -19,6 +19,7 @@ from fedelta_server.rpc._admin import AdminService
 from fedelta_server.rpc._coordinator import CoordinatorService
 from fedelta_server.updates import Updates
 from fedelta_server.uploads import Uploads
+from fedelta_server.versions import Versions
 
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -53,7 +54,8 @@ async def build_server(coordinator: Coordinator) -> aio.Server:
     server = aio.server(options=_OPTIONS)
     uploads = Uploads(coordinator)
     _add(server, _COORDINATOR, CoordinatorService(coordinator, Updates(coordinator, uploads)))
-    _add(server, _ADMIN, AdminService(coordinator, ModelImports(coordinator, uploads)))
+    versions = Versions(coordinator)
+    _add(server, _ADMIN, AdminService(coordinator, ModelImports(coordinator, uploads, versions), versions))
     await _add_health(server)
     names = (_COORDINATOR.full_name, _ADMIN.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)

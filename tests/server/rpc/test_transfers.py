@@ -400,6 +400,20 @@ def test_an_initial_model_that_is_none_is_refused(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_an_upload_whose_assignment_ends_meanwhile_is_refused_before_its_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            client, assignment, job_id = await training(system)
+            upload = Upload.begin(client, client.header(assignment, UPDATE), UPDATE[:HALF])
+            await _held(client, assignment, UPDATE, HALF)
+            await system.operator.StopJob(admin.StopJobRequest(job_id=job_id))
+            upload.messages.put_nowait(UPDATE[HALF : HALF + 10])
+            assert isinstance(await failure(upload.call), AssignmentEndedError)
+            upload.messages.put_nowait(None)
+
+    run(scenario)
+
+
 def test_an_upload_that_stalls_is_ended_and_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with running(tmp_path) as system:
