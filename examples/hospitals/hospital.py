@@ -56,6 +56,8 @@ class Hospital(Learner):
         return Diagnosis(len(self.columns)).to(self.device)
 
     def train(self, model: Diagnosis, task: Task) -> TrainResult:
+        if "statistics" not in task.config:
+            raise ValueError("submit the job with --set train.statistics=@stats.json, see README.md")
         model.standardize(task.config["statistics"], self.columns)
         loader = seeded_loader(self.train_set, task, batch_size=task.config["batch_size"])
         optimizer = torch.optim.SGD(model.parameters(), lr=task.config["lr"])
