@@ -12,7 +12,7 @@ TEST_ARGS ?= -n logical --maxprocesses 4
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint proto proto-baseline bench clean
+.PHONY: help demo test lint docs proto proto-baseline bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ lint: $(STAMP) ## ruff, mypy, and the checks of the contract
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	scripts/check-protos
+
+docs: $(STAMP) ## generate docs/reference/configuration.md from the dataclasses
+	$(BIN)/python scripts/configuration_reference.py docs/reference/configuration.md
 
 proto: $(STAMP) ## generate common/fedelta/v1 from protos/
 	scripts/generate-protos common

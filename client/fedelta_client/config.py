@@ -27,6 +27,10 @@ DEFAULT_SERVER = Address(f"localhost:{DEFAULT_PORT}")
 DEFAULT_PROXY = ProxySetting()
 
 
+def _host_name() -> str:
+    return socket.gethostname()
+
+
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
     """[[learners]]: one learner that the client offers."""
@@ -56,7 +60,7 @@ class ClientConfig:
     """A learner to offer, by module and class; found in the working directory, too. May be given several times."""
     data: Annotated[Data, Notes(default="this directory")] = Path()
     """Goes to the learners as their `data`."""
-    name: ClientName = field(default_factory=socket.gethostname)
+    name: ClientName = field(default_factory=_host_name)
     """The client's name, unique in the federation."""
     labels: Annotated[tuple[Label, ...], Notes(flags=("--label",), metavar="KEY[=VALUE]")] = ()
     """What the client says of itself, for jobs that ask for it: "gpu", "site=north". May be given several times."""
@@ -121,3 +125,7 @@ class TrainerSettings:
     """Where to compute."""
     threads: int | None = None
     """CPU threads of torch and numpy. None: one, unless the environment says otherwise."""
+    threads_max: int | None = None
+    """CPU threads at most, whatever `threads` or the environment say."""
+    nice: int = 0
+    """Its niceness; that of this process where it is greater."""

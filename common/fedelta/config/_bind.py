@@ -103,9 +103,8 @@ def _explain(complaint: str, schema: type, table: Mapping[str, Any], origin: Ori
     if missing:
         absent = (*key, missing["key"])
         return f"{origin.where(absent)} is missing{origin.remedy(absent)}"
-    where = origin.where(key)
-    words = _in_words(what, kind_at(schema, key), _value(table, key))
-    return f"{where}: {words}{origin.involved(what)}" if where else f"{words}{origin.involved(what)}"
+    words = _in_words(what, kind_at(schema, key), _value(table, key)) if key else what + origin.involved(what)
+    return ": ".join(filter(None, (origin.where(key), words)))
 
 
 def _key(path: str) -> Key:

@@ -35,3 +35,10 @@ class Duration(float):
         if match is None:
             raise ValueError(f'expected a duration such as "90s", "5m" or "1h", got {written!r}')
         return float(match[1]) * _UNITS[match[2]]
+
+    def in_words(self) -> str:
+        """As people write it, in the greatest unit of which it is a whole number: "1h", "90s"."""
+        for unit in ("d", "h", "m", "s"):
+            if self % _UNITS[unit] == 0:
+                return f"{self / _UNITS[unit]:.0f}{unit}"
+        return f"{self * 1000:g}ms"

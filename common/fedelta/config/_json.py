@@ -40,8 +40,8 @@ def _value(setting: Setting) -> dict[str, Any]:
 
 
 def _of_type(kind: Any) -> dict[str, Any]:
-    """What a type that reads itself says of how it is written."""
-    return dict(kind.JSON_SCHEMA)
+    """What a type that reads itself says of how it is written; else it is written as text."""
+    return dict(getattr(kind, "JSON_SCHEMA", {"type": "string"}))
 
 
 def _portable(found: Any) -> Any:

@@ -1,5 +1,6 @@
 """A configuration for people: every value, and where it comes from."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fedelta.config._duration import Duration
 from fedelta.config._kinds import element, is_table, schema_of
 from fedelta.config._layers import Layers, flat
 from fedelta.config._settings import Key, Setting, dotted, settings
@@ -33,22 +35,23 @@ class Shown:
 def shown(layers: Layers[T], config: T) -> Iterator[Shown]:
     """All values of the configuration that came out of the layers, in the order of the schema."""
     for setting in settings(layers.schema):
-        for key, value in _values(setting.path, setting, functools.reduce(getattr, setting.path, config)):
+        for key, value in _values(setting, functools.reduce(getattr, setting.path, config)):
             source = layers.source(key)
             words = in_words(value) if value is not None else f"({setting.notes.default or 'none'})"
-            yield Shown(key=dotted(key), value=value, source=source.name if source else DEFAULT, words=words)
+            yield Shown(key=dotted(key), value=plain(value), source=source.name if source else DEFAULT, words=words)
 
 
-def _values(key: Key, setting: Setting, value: Any) -> Iterator[tuple[Key, Any]]:
+def _values(setting: Setting, value: Any) -> Iterator[tuple[Key, Any]]:
     """The value of a setting; of a table or of a list of tables, what is in there."""
-    found = plain(value)
-    if is_table(setting.kind) and found:
-        yield from ((path, each) for path, each in flat(found, setting.path))
+    if is_table(setting.kind) and value:
+        yield from flat(value, setting.path)
     elif schema_of(element(setting.kind)) is not None:
-        for index, part in enumerate(found):
-            yield from (((*key, index, name), each) for name, each in part.items() if each is not None)
+        for index, part in enumerate(value):
+            for field in dataclasses.fields(part):
+                if getattr(part, field.name) is not None:
+                    yield (*setting.path, index, field.name), getattr(part, field.name)
     else:
-        yield key, found
+        yield setting.path, value
 
 
 def plain(value: Any) -> Any:
@@ -64,5 +67,7 @@ def _encode(value: Any) -> Any:
 
 def in_words(value: Any) -> str:
     """A value for people, in one line."""
+    if isinstance(value, Duration):
+        return value.in_words()
     found = plain(value)
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False) if found is not None else ""
