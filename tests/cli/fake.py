@@ -64,6 +64,8 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         self.jobs: dict[str, pb.Job] = {}
         self.clients: list[pb.Client] = []
         self.models: dict[int, bytes] = {}
+        self.best = 0
+        """The version that is called best."""
         self.submitted: list[pb.SubmitJobRequest] = []
         self.steered: list[tuple[str, str, str]] = []
         self.uploads: list[tuple[pb.UploadModelHeader, bytes]] = []
@@ -76,6 +78,8 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         """Watches that break do so without an error, as when the coordinator drains."""
         self.downloads: list[int] = []
         """The offset of each download."""
+        self.asked_versions: list[int] = []
+        """The version that each download was answered with."""
         self.break_download_at: list[int] = []
         """Each download takes one: it breaks at that offset."""
         self.spoil: Callable[[bytes], bytes] = lambda data: data
@@ -158,6 +162,14 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         self.steered.append(("resume", request.job_id, ""))
         return pb.ResumeJobResponse()
 
+    def _named(self, name: str) -> int:
+        return self.best if name == "best" else max(self.models)
+
+    def ExtendJob(self, request: pb.ExtendJobRequest, context: Any) -> pb.ExtendJobResponse:
+        self._job(request.job_id, context).rounds_max = request.rounds_max
+        self.steered.append(("extend", request.job_id, str(request.rounds_max)))
+        return pb.ExtendJobResponse()
+
     def ListClients(self, request: pb.ListClientsRequest, context: Any) -> pb.ListClientsResponse:
         del request, context
         return pb.ListClientsResponse(clients=self.clients)
@@ -172,9 +184,10 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         return pb.UploadModelResponse(digest=blake3(data).digest(), length=len(data))
 
     def DownloadModel(self, request: pb.DownloadModelRequest, context: Any) -> Iterator[pb.DownloadModelResponse]:
-        version = request.version if request.HasField("version") else max(self.models)
+        version = request.version if request.HasField("version") else self._named(request.version_name)
         data = self.models[version]
         self.downloads.append(request.offset)
+        self.asked_versions.append(version)
         digest = blake3(data).digest()
         data = self.spoil(data)
         end = self.break_download_at.pop(0) if self.break_download_at else len(data)

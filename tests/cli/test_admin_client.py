@@ -10,7 +10,8 @@ import pytest
 from blake3 import blake3
 
 from fedelta import errors
-from fedelta.admin import AdminClient, ClientState, JobState, Outcome, Phase, RoundClosed, StateChanged
+from fedelta.admin import AdminClient, ClientState, JobExtended, JobState, Outcome, Phase, RoundClosed, StateChanged
+from fedelta.config import Version
 from fedelta.v1 import admin_pb2 as pb
 from tests.cli.conftest import write_job
 from tests.cli.fake import FakeCoordinator, closed_round, job, round_event, state_event
@@ -105,10 +106,12 @@ def test_jobs_are_steered(coordinator: FakeCoordinator, admin: AdminClient) -> N
     admin.pause("digits-1", "look at it")
     admin.resume("digits-1")
     admin.stop("digits-1", "enough")
+    admin.extend("digits-1", 12)
     assert coordinator.steered == [
         ("pause", "digits-1", "look at it"),
         ("resume", "digits-1", ""),
         ("stop", "digits-1", "enough"),
+        ("extend", "digits-1", "12"),
     ]
 
 
@@ -160,6 +163,35 @@ def test_a_stream_that_ends_before_the_job_is_taken_up_again(coordinator: FakeCo
     assert [event.sequence for event in admin.watch("digits-1")] == [1, 2]
 
 
+def test_an_end_that_an_extension_followed_is_not_the_end(coordinator: FakeCoordinator, admin: AdminClient) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_FINISHED)
+    coordinator.events = [
+        state_event(1, pb.JOB_STATE_FINISHED),
+        pb.JobEvent(sequence=2, extended=pb.JobExtended(rounds_max=3)),
+        state_event(3, pb.JOB_STATE_RUNNING),
+        round_event(4, 3),
+        state_event(5, pb.JOB_STATE_FINISHED),
+    ]
+    seen = list(admin.watch("digits-1"))
+    assert [event.sequence for event in seen] == [1, 2, 3, 4, 5]
+    assert seen[1].what == JobExtended(rounds_max=3)
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_an_extension_while_a_watch_is_broken_is_told(
+    coordinator: FakeCoordinator, admin: AdminClient, in_order: bool
+) -> None:
+    coordinator.jobs["digits-1"] = job()
+    coordinator.events = [
+        state_event(1, pb.JOB_STATE_FINISHED),
+        state_event(2, pb.JOB_STATE_RUNNING),
+        state_event(3, pb.JOB_STATE_FINISHED),
+    ]
+    coordinator.break_watch_after = [2]
+    coordinator.watches_end_in_order = in_order
+    assert [event.sequence for event in admin.watch("digits-1")] == [1, 2, 3]
+
+
 def test_a_watch_of_an_ended_job_that_knows_all_ends(coordinator: FakeCoordinator, admin: AdminClient) -> None:
     coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_FINISHED)
     coordinator.events = [state_event(2, pb.JOB_STATE_FINISHED)]
@@ -189,25 +221,29 @@ def test_patience_with_a_coordinator_that_stays_away_ends(coordinator: FakeCoord
             next(events)
 
 
-@pytest.mark.parametrize(("version", "expected"), [(None, 2), (0, 0)])
+@pytest.mark.parametrize(("version", "expected"), [("latest", 2), ("best", 1), (0, 0)])
 def test_a_download_is_the_version_asked_for(
-    coordinator: FakeCoordinator, admin: AdminClient, tmp_path: Path, version: int | None, expected: int
+    coordinator: FakeCoordinator, admin: AdminClient, tmp_path: Path, version: Version, expected: int
 ) -> None:
-    coordinator.models = {0: b"zero" * 1000, 2: b"two" * 1000}
+    coordinator.models = {0: b"zero" * 1000, 1: b"one" * 1000, 2: b"two" * 1000}
+    coordinator.best = 1
     out = tmp_path / "model.safetensors"
     info = admin.download_model("digits-1", out, version=version)
     assert out.read_bytes() == coordinator.models[expected]
     assert (info.version, info.digest) == (expected, blake3(out.read_bytes()).hexdigest())
 
 
+@pytest.mark.parametrize("version", ["latest", "best"])
 def test_a_broken_download_goes_on_where_it_broke_with_the_same_version(
-    coordinator: FakeCoordinator, admin: AdminClient, tmp_path: Path
+    coordinator: FakeCoordinator, admin: AdminClient, tmp_path: Path, version: Version
 ) -> None:
     data = bytes(range(256)) * 40
     coordinator.models = {1: data}
+    coordinator.best = 1
     coordinator.break_download_at = [2500, 2500, 7001]
     out = tmp_path / "model.safetensors"
-    admin.download_model("digits-1", out)
+    admin.download_model("digits-1", out, version=version)
+    assert coordinator.asked_versions[1:] == [1, 1, 1]
     assert out.read_bytes() == data
     assert coordinator.downloads == [0, 2500, 2500, 7001]
 

@@ -50,6 +50,8 @@ def test_show_json_has_the_documented_shape(coordinator: FakeCoordinator) -> Non
     coordinator.jobs["digits-1"].rounds.append(closed_round(1))
     coordinator.jobs["digits-1"].rounds_done = 1
     coordinator.jobs["digits-1"].initial_digest = b"\xab" * 32
+    coordinator.jobs["digits-1"].best_version = 1
+    coordinator.jobs["digits-1"].origin = "other-1@7"
     result = fedelta("job", "show", "digits-1", "--json", coordinator=coordinator)
     assert json.loads(result.stdout) == {
         "id": "digits-1",
@@ -93,6 +95,8 @@ def test_show_json_has_the_documented_shape(coordinator: FakeCoordinator) -> Non
                 "digest": "01" * 32,
             }
         ],
+        "best_version": 1,
+        "origin": "other-1@7",
     }
 
 
@@ -103,6 +107,22 @@ def test_show_tells_people_who_failed_and_why(coordinator: FakeCoordinator) -> N
     result = fedelta("job", "show", "digits-1", coordinator=coordinator)
     assert "digits-1: running (waiting for 2 more clients)" in result.stdout
     assert "site-2 lost (train): fell silent" in result.stdout
+
+
+def test_show_tells_where_a_job_starts_and_its_best_version(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job()
+    coordinator.jobs["digits-1"].origin = "other-1@7"
+    coordinator.jobs["digits-1"].best_version = 0
+    result = fedelta("job", "show", "digits-1", coordinator=coordinator)
+    assert "starts from other-1@7\n" in result.stdout
+    assert "rounds 0 of 2, best is version 0\n" in result.stdout
+
+
+def test_what_clients_say_moves_no_cursor(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job()
+    coordinator.jobs["digits-1"].waiting_for = "1 client; site-1 declined: \x1b[2Jno"
+    for verb in ("show digits-1", "list"):
+        assert "\\x1b[2Jno" in fedelta("job", *verb.split(), coordinator=coordinator).stdout
 
 
 def test_list_is_aligned_lines_where_there_is_no_terminal(coordinator: FakeCoordinator) -> None:
@@ -134,6 +154,37 @@ def test_clients_json(coordinator: FakeCoordinator) -> None:
     assert (client["name"], client["state"], client["learners"]) == ("site-1", "idle", ["digits:Digits"])
 
 
+def test_clients_are_listed_with_their_labels_and_what_they_decline(coordinator: FakeCoordinator) -> None:
+    coordinator.clients.append(
+        pb.Client(
+            name="site-1",
+            state=pb.CLIENT_STATE_IDLE,
+            learners=["digits"],
+            labels={"site": "north", "gpu": ""},
+            declined={"digits-1": "no"},
+        )
+    )
+    header, line = fedelta("clients", coordinator=coordinator).stdout.splitlines()
+    assert line.startswith("site-1  idle             digits    gpu, site=north  digits-1")
+    assert header.index("labels") == line.index("gpu")
+    assert header.index("declined") == line.index("digits-1")
+
+
+@pytest.mark.parametrize(("words", "rounds_max"), [(["--rounds", 3], 5), (["--to", 3], 3)])
+def test_a_job_is_extended(coordinator: FakeCoordinator, words: list[object], rounds_max: int) -> None:
+    coordinator.jobs["digits-1"] = job()
+    result = fedelta("job", "extend", "digits-1", *words, coordinator=coordinator)
+    assert result.stdout == f"digits-1 runs {rounds_max} rounds in all\n"
+    assert coordinator.steered == [("extend", "digits-1", str(rounds_max))]
+
+
+@pytest.mark.parametrize("words", [[], ["--rounds", 3, "--to", 3], ["--rounds", 0]])
+def test_an_extension_has_one_number(coordinator: FakeCoordinator, words: list[object]) -> None:
+    coordinator.jobs["digits-1"] = job()
+    assert fedelta("job", "extend", "digits-1", *words, coordinator=coordinator).exit_code == 2
+    assert coordinator.steered == []
+
+
 def test_an_error_of_the_coordinator_is_one_line_and_its_exit_code(coordinator: FakeCoordinator) -> None:
     result = fedelta("job", "show", "nope", coordinator=coordinator)
     assert (result.exit_code, result.stderr) == (5, "error: there is no job 'nope'\n")
@@ -150,6 +201,23 @@ def test_export_writes_the_version_and_asks_before_overwriting(coordinator: Fake
     assert out.read_bytes() == b"two"
 
 
+@pytest.mark.parametrize(("version", "data"), [("best", b"one"), ("latest", b"two")])
+def test_export_knows_versions_by_name(coordinator: FakeCoordinator, tmp_path: Path, version: str, data: bytes) -> None:
+    coordinator.models = {1: b"one", 2: b"two"}
+    coordinator.best = 1
+    out = tmp_path / "model.safetensors"
+    fedelta("model", "export", "digits-1", "--version", version, "--out", out, coordinator=coordinator)
+    assert out.read_bytes() == data
+
+
+@pytest.mark.parametrize("version", ["newest", "-1", "1.5", "²", "9" * 10])
+def test_export_refuses_what_is_no_version(coordinator: FakeCoordinator, tmp_path: Path, version: str) -> None:
+    out = tmp_path / "model.safetensors"
+    result = fedelta("model", "export", "digits-1", f"--version={version}", "--out", out, coordinator=coordinator)
+    assert result.exit_code == 2
+    assert "latest" in result.stderr
+
+
 def test_model_show_lists_the_tensors_of_a_file(model_file: Path) -> None:
     result = fedelta("model", "show", model_file, "--json")
     shown = json.loads(result.stdout)
@@ -164,9 +232,12 @@ def test_model_show_lists_the_versions_of_a_job(coordinator: FakeCoordinator) ->
     coordinator.jobs["digits-1"] = job()
     coordinator.jobs["digits-1"].initial_digest = b"\xab" * 32
     coordinator.jobs["digits-1"].rounds.append(closed_round(1))
+    coordinator.jobs["digits-1"].best_version = 1
     result = fedelta("model", "show", "digits-1", coordinator=coordinator)
-    assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [["0", "ab" * 32], ["1", "01" * 32]]
-    assert "accuracy 0.75" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert lines == [["0", "ab" * 32], ["1", "01" * 32, "accuracy", "0.75", "best"]]
+    shown = json.loads(fedelta("model", "show", "digits-1", "--json", coordinator=coordinator).stdout)
+    assert [(version["version"], version["best"]) for version in shown] == [(0, False), (1, True)]
 
 
 def test_an_unknown_command_names_the_nearest() -> None:

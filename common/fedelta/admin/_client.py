@@ -15,7 +15,7 @@ from fedelta.admin import _convert
 from fedelta.admin._download import Download
 from fedelta.admin._transfer import Patience, StallGuard, chunks
 from fedelta.admin._types import ClientInfo, Event, JobInfo, ModelInfo, StateChanged
-from fedelta.config import JobSpec, load_job, parse_job
+from fedelta.config import JobSpec, Version, load_job, parse_job
 from fedelta.errors import ConfigError, FedeltaError, StalledError, UnavailableError
 from fedelta.tensors import read_layout
 from fedelta.v1 import admin_pb2 as pb
@@ -127,6 +127,10 @@ class AdminClient:
         """Goes on with a paused job."""
         self._call(self._stub.ResumeJob, pb.ResumeJobRequest(job_id=job_id))
 
+    def extend(self, job_id: str, rounds_max: int) -> None:
+        """Lets a job run so many rounds in all; a finished one goes on."""
+        self._call(self._stub.ExtendJob, pb.ExtendJobRequest(job_id=job_id, rounds_max=rounds_max))
+
     def clients(self) -> tuple[ClientInfo, ...]:
         """The clients that registered since the coordinator started, by name."""
         found = self._call(self._stub.ListClients, pb.ListClientsRequest()).clients
@@ -137,6 +141,7 @@ class AdminClient:
     ) -> Iterator[Event]:
         """The job's events, past ones first, then new ones as they happen, until the job has ended.
 
+        An end that was followed by an extension is told like everything else, and what came then.
         A restart of the coordinator is waited out; no event is lost or repeated. `after` is the sequence number
         of the last event already known. `on_outage` is called when such a wait begins.
         """
@@ -144,15 +149,16 @@ class AdminClient:
         # A first call that finds nobody is an error at once: there is nothing to go on with.
         ended = self.get(job_id).state.ended
         while True:
-            told = False
+            told = end_told = False
             try:
                 for event in self._events(job_id, after):
                     patience.progress()
                     told, after = True, event.sequence
+                    if isinstance(event.what, StateChanged):
+                        # Not the last word: a finished job may have been extended.
+                        end_told = event.what.state.ended
                     yield event
-                    if isinstance(event.what, StateChanged) and event.what.state.ended:
-                        return
-                if ended and not told:
+                if end_told or (ended and not told):
                     return
                 ended = self.get(job_id).state.ended
                 # A coordinator that shuts down may end its streams in order.
@@ -203,9 +209,9 @@ class AdminClient:
         return response
 
     def download_model(
-        self, job_id: str, out: Path, *, version: int | None = None, overwrite: bool = False
+        self, job_id: str, out: Path, *, version: Version = "latest", overwrite: bool = False
     ) -> ModelInfo:
-        """Fetches a model version (the newest, if none is named) into the file `out`.
+        """Fetches a model version into the file `out`: one by its number, the latest, or the best.
 
         The file appears when it is whole and its digest is right. A broken connection is taken up where it broke.
         Raises `ConfigError` if `out` exists and `overwrite` is false.

@@ -78,6 +78,8 @@ def job_info(message: pb.Job) -> t.JobInfo:
         initial_digest=message.initial_digest.hex(),
         rounds=tuple(map(round_info, message.rounds)),
         toml=message.toml,
+        best_version=message.best_version if message.HasField("best_version") else None,
+        origin=message.origin,
     )
 
 

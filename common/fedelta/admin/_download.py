@@ -5,6 +5,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from fedelta.admin._types import ModelInfo
+from fedelta.config import Version
 from fedelta.errors import DigestMismatchError
 from fedelta.v1 import admin_pb2 as pb
 
@@ -12,7 +13,7 @@ from fedelta.v1 import admin_pb2 as pb
 class Download:
     """A file that arrives in order, over as many calls as it takes."""
 
-    def __init__(self, job_id: str, version: int | None, file: BinaryIO) -> None:
+    def __init__(self, job_id: str, version: Version, file: BinaryIO) -> None:
         self.header: pb.DownloadModelHeader | None = None
         self._job_id = job_id
         self._version = version
@@ -26,9 +27,14 @@ class Download:
         return self.header is not None and self._held >= self.header.length
 
     def request(self) -> pb.DownloadModelRequest:
-        """Asks for the rest. What was once "the newest version" stays that version."""
+        """Asks for the rest. What was once the latest or the best version stays that version."""
         version = self._version if self.header is None else self.header.version
-        return pb.DownloadModelRequest(job_id=self._job_id, version=version, offset=self._held)
+        request = pb.DownloadModelRequest(job_id=self._job_id, offset=self._held)
+        if isinstance(version, str):
+            request.version_name = version
+        else:
+            request.version = version
+        return request
 
     def take(self, part: memoryview | pb.DownloadModelResponse) -> None:
         """The next message of a stream. Raises `DigestMismatchError` if it does not go on where the last one ended."""

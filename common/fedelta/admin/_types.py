@@ -20,7 +20,7 @@ class JobState(enum.StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether the job will never run again."""
+        """Whether the job runs no more, unless a finished one is extended."""
         return self in (JobState.FINISHED, JobState.STOPPED, JobState.FAILED)
 
 
@@ -115,6 +115,10 @@ class JobInfo:
     """The closed rounds. Empty in a list of jobs."""
     toml: str
     """The job file's text."""
+    best_version: int | None = None
+    """The version with the best evaluation. None: none was evaluated, or this comes from a list of jobs."""
+    origin: str = ""
+    """The version of another job that it started from, as "JOB@VERSION"; empty: a file or a first client's model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from typing import Any
 import click
 import msgspec
 
+from fedelta._printable import printable
+
 
 def print_json(value: Any) -> None:
     """Prints a value (dataclasses, enums and times included) as indented JSON."""
@@ -15,7 +17,7 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
     """Prints a table: drawn on a terminal, aligned plain lines elsewhere, `empty` where there are no rows."""
-    found = list(rows)
+    found = [[printable(cell) for cell in row] for row in rows]
     if not found:
         click.echo(empty)
     elif sys.stdout.isatty():

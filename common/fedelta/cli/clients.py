@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 @json_option
 @server_options
 def clients(names: tuple[str, ...], server: str, as_json: bool) -> None:
-    """List the clients that registered since the coordinator started, or only those named."""
+    """List the clients that registered since the coordinator started, or only those named.
+
+    "declined" are the jobs in which a client's site does not take part; `fedelta job show` and --json say why.
+    """
     with connect(server) as admin:
         found = admin.clients()
     if names:
@@ -27,9 +30,8 @@ def clients(names: tuple[str, ...], server: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print_table(
-            ("client", "state", "works on", "learners", "last seen"), map(_row, found), "no client registered yet"
-        )
+        columns = ("client", "state", "works on", "learners", "labels", "declined", "last seen")
+        print_table(columns, map(_row, found), "no client registered yet")
 
 
 def _named(names: Sequence[str], found: "Iterable[ClientInfo]") -> "tuple[ClientInfo, ...]":
@@ -47,5 +49,7 @@ def _row(client: "ClientInfo") -> tuple[str, ...]:
         client.state,
         ", ".join(client.assignments) + done,
         ", ".join(client.learners),
+        ", ".join(f"{key}={value}" if value else key for key, value in sorted(client.labels.items())),
+        ", ".join(sorted(client.declined)),
         f"{client.last_seen.astimezone():%H:%M:%S}",
     )

@@ -1,4 +1,4 @@
-"""`fedelta job`: submit, list, show, watch, stop, pause and resume jobs."""
+"""`fedelta job`: submit, list, show, watch, stop, pause, resume and extend jobs."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from fedelta._printable import printable
 from fedelta.cli._config import print_layers, print_options
 from fedelta.cli._exit import ExitCode
 from fedelta.cli._options import connect, job_argument, json_option, plain_option, server_options
@@ -163,14 +164,17 @@ def _show(info: "JobInfo") -> None:
     from fedelta.cli._describe import round_line
 
     why = info.reason or (f"waiting for {info.waiting_for}" if info.waiting_for else "")
-    click.echo(f"{info.id}: {info.state}" + (f" ({why})" if why else ""))
+    click.echo(printable(f"{info.id}: {info.state}" + (f" ({why})" if why else "")))
     click.echo(f"submitted {info.submitted.astimezone():%Y-%m-%d %H:%M:%S}")
-    click.echo(f"rounds {info.rounds_done} of {info.rounds_max}")
+    if info.origin:
+        click.echo(f"starts from {info.origin}")
+    best = "" if info.best_version is None else f", best is version {info.best_version}"
+    click.echo(f"rounds {info.rounds_done} of {info.rounds_max}{best}")
     for closed in info.rounds:
         click.echo(f"  {closed.number:>4}  {round_line(closed)}")
         for part in closed.clients:
             if part.reason:
-                click.echo(f"        {part.client} {part.outcome} ({part.phase}): {part.reason}")
+                click.echo(printable(f"        {part.client} {part.outcome} ({part.phase}): {part.reason}"))
 
 
 @job.command()
@@ -226,3 +230,26 @@ def resume(job_id: str, server: str) -> None:
     with connect(server) as admin:
         admin.resume(job_id)
     click.echo(f"resumed {job_id}")
+
+
+@job.command()
+@job_argument
+@click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="So many rounds more than it has now.")
+@click.option("--to", type=click.IntRange(min=1), metavar="N", help="So many rounds in all.")
+@server_options
+def extend(job_id: str, rounds: int | None, to: int | None, server: str) -> None:
+    """Give a job another number of rounds; a finished one goes on.
+
+    \b
+    Examples:
+      fedelta job extend digits-1 --rounds 10
+      fedelta job extend digits-1 --to 30
+
+    A job that was stopped stays stopped; start another one from its model with init = "job:ID@latest".
+    """
+    if (rounds is None) == (to is None):
+        raise click.UsageError("say either --rounds N, for so many more, or --to N, for so many in all")
+    with connect(server) as admin:
+        wanted = to if to is not None else admin.get(job_id).rounds_max + (rounds or 0)
+        admin.extend(job_id, wanted)
+    click.echo(f"{job_id} runs {plural(wanted, 'round')} in all")

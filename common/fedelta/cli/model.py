@@ -12,10 +12,12 @@ import click
 from fedelta.cli import _complete
 from fedelta.cli._options import connect, insecure_option, job_argument, json_option, server_options
 from fedelta.cli._output import numbers, print_json, print_table, size
+from fedelta.cli._version_name import VersionName
 from fedelta.errors import ConfigError, FedeltaError, LearnerError
 
 if TYPE_CHECKING:
     from fedelta.admin import JobInfo
+    from fedelta.config import Version
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -130,12 +132,16 @@ def _learner_errors(learner: str, data: Path | None) -> Iterator[None]:
 @model.command()
 @job_argument
 @click.option(
-    "--version", type=click.IntRange(min=0), help="Which version; the newest if not given. 0: the initial one."
+    "--version",
+    type=VersionName(),
+    default="latest",
+    show_default=True,
+    help="Which version: a number (0: the initial one), or the best by the job's evaluations.",
 )
 @click.option("--out", required=True, type=FILE, help="The file to write.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @server_options
-def export(job_id: str, version: int | None, out: Path, force: bool, server: str) -> None:
+def export(job_id: str, version: "Version", out: Path, force: bool, server: str) -> None:
     """Write a job's model to a file that any tool opens.
 
     The file appears when it is complete and its digest is right.
@@ -150,7 +156,7 @@ def export(job_id: str, version: int | None, out: Path, force: bool, server: str
 @json_option
 @server_options
 def show(what: str, server: str, as_json: bool) -> None:
-    """Show the tensors of a model file, or the versions of a job's model."""
+    """Show the tensors of a model file, or the versions of a job's model and which of them is best."""
     if Path(what).is_file():
         _show_file(Path(what), as_json)
         return
@@ -158,18 +164,18 @@ def show(what: str, server: str, as_json: bool) -> None:
         info = admin.get(what)
     rows = list(_versions(info))
     if as_json:
-        print_json([dict(zip(("version", "digest", "metrics"), row, strict=True)) for row in rows])
+        print_json([dict(zip(("version", "digest", "metrics", "best"), row, strict=True)) for row in rows])
     else:
-        shown = [(str(version), digest, numbers(metrics)) for version, digest, metrics in rows]
-        print_table(("version", "digest", "metrics"), shown, f"{info.id} has no model yet")
+        shown = [(str(number), digest, numbers(metrics), "best" * best) for number, digest, metrics, best in rows]
+        print_table(("version", "digest", "metrics", ""), shown, f"{info.id} has no model yet")
 
 
-def _versions(info: "JobInfo") -> Iterator[tuple[int, str, dict[str, float]]]:
-    """Version, digest and evaluation of each model of a job."""
+def _versions(info: "JobInfo") -> Iterator[tuple[int, str, dict[str, float], bool]]:
+    """Version, digest and evaluation of each model of a job, and whether it is the best."""
     if info.initial_digest:
-        yield 0, info.initial_digest, {}
+        yield 0, info.initial_digest, {}, False
     for closed in info.rounds:
-        yield closed.number, closed.digest, dict(closed.metrics)
+        yield closed.number, closed.digest, dict(closed.metrics), closed.number == info.best_version
 
 
 def _show_file(path: Path, as_json: bool) -> None:
