@@ -1,5 +1,6 @@
 """The journal: what is told to be committed is on disk, in order, and enough to go on."""
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fedelta.errors import StorageError
@@ -184,6 +186,40 @@ def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(journal: Jour
 
 def _all(journal: Journal, job: str) -> list[records.Record]:
     return [entry.record for entry in journal.entries(job)]
+
+
+def test_extensions_and_turns_outlive_the_rounds_before_them(journal: Journal) -> None:
+    first, last = _round("digits-1", 1), _round("digits-1", 2)
+    counted = [msgspec.structs.replace(last[-1], turns=8.0, level=4.0)]
+    journal.append([_submitted("digits-1"), *first]).result(10)
+    journal.append([records.JobExtended(job="digits-1", rounds_max=500), *last[:-1], *counted]).result(10)
+    job = Engine(journal.committed()).book.job("digits-1")
+    assert (job.rounds_max, job.turns, job.level) == (500, 8.0, 4.0)
+
+
+def test_a_journal_that_was_written_before_some_fields_were_added_is_read(path: Path) -> None:
+    part = '{"client":"a","phase":"train","outcome":"accepted"}'
+    round_ = '"seconds":1.5,"bytes_up":1,"bytes_down":1,"clients":[],"metrics":{},"train_metrics":{},"digest":"AQ=="'
+    before = {
+        "JobSubmitted": f'"toml":{json.dumps(TOML)},"submitted_unix":1.5,"digest":"AA==","length":10',
+        "JobStateChanged": '"state":"running"',
+        "PhaseOpened": '"round":1,"attempt":1,"phase":"train","clients":["a"]',
+        "ParticipationEnded": f'"round":1,"attempt":1,"participation":{part},"digest":"AQ==","length":5',
+        "VersionMade": '"version":1,"digest":"AQ==","length":10',
+        "RoundClosed": f'"number":1,"attempts":1,{round_}',
+        "RoundFailed": '"round":2,"attempt":1,"reason":"nobody came"',
+    }
+    opened = '"round":2,"attempt":1,"phase":"train","clients":["a","b"]'
+    rows = [*list(before.items())[:-1], ("PhaseOpened", opened), ("RoundFailed", before["RoundFailed"])]
+    _open(path).close()
+    with closing(sqlite3.connect(path)) as db, db:
+        for kind, fields in rows:
+            body = f'{{"type":"{kind}","job":"digits-1",{fields}}}'
+            db.execute("INSERT INTO journal (unix_time, job, kind, body) VALUES (1, 'digits-1', ?, ?)", (kind, body))
+    with closing(_open(path)) as journal:
+        job = Engine(journal.committed()).book.job("digits-1")
+    assert (job.rounds_done, job.rounds_max, job.failed_attempts, job.origin) == (1, 100, 1, "")
+    assert job.state is JobState.RUNNING
 
 
 def test_another_versions_state_is_refused(path: Path) -> None:
