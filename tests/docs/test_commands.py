@@ -9,6 +9,8 @@ import click
 from fedelta.cli import main
 from tests.docs.pages import ROOT
 
+WORD = re.compile(r"[a-z]+\Z")
+
 
 def commands(command: click.Command, context: click.Context, path: str = "") -> Iterator[str]:
     """All commands that do something, for example "job submit"."""
@@ -25,7 +27,7 @@ def commands(command: click.Command, context: click.Context, path: str = "") -> 
 def listed(table: str) -> Iterator[str]:
     """The commands of the table, of which one row may have several: "`fedelta job stop ID`, `pause ID`"."""
     for row in re.findall(r"^\| (`fedelta.*?) \|", table, re.MULTILINE):
-        first, *others = (list(takewhile(str.islower, quoted.split())) for quoted in re.findall(r"`([^`]+)`", row))
+        first, *others = (list(takewhile(WORD.match, quoted.split())) for quoted in re.findall(r"`([^`]+)`", row))
         group = first[1:-1]
         yield " ".join(first[1:])
         yield from (" ".join([*group, *other]) for other in others if other)
