@@ -1,10 +1,14 @@
-"""Doing one assignment: fetch the model, have the learner work, deliver the result, and keep the lease meanwhile."""
+"""Doing one assignment: fetch the model, have the learner work, deliver the result, and keep the lease meanwhile.
+
+The gate says whether it is done and whether its result leaves; the courier carries what crosses the site's border.
+"""
 
 import asyncio
 import logging
 import math
 from collections import Counter
 from collections.abc import Iterable
+from datetime import timedelta
 
 from fedelta.errors import (
     AssignmentEndedError,
@@ -16,12 +20,13 @@ from fedelta.errors import (
 )
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import messages as say
+from fedelta_client.courier import Courier
+from fedelta_client.gate import DeclinedError, Gate
 from fedelta_client.retry import jittered
-from fedelta_client.session import FATAL, Session
+from fedelta_client.session import FATAL
 from fedelta_client.spool import Spool
 from fedelta_client.trainer import WorkFailedError
 from fedelta_client.trainers import Trainers
-from fedelta_client.transfer import Update, fetch_model, push_update
 
 RENEWALS_PER_LEASE = 3
 LEAST_LEASE_SECONDS = 0.3
@@ -40,8 +45,9 @@ log = logging.getLogger("fedelta.client")
 class Worker:
     """Does assignments, one at a time."""
 
-    def __init__(self, session: Session, spool: Spool, trainers: Trainers) -> None:
-        self._session = session
+    def __init__(self, courier: Courier, gate: Gate, spool: Spool, trainers: Trainers) -> None:
+        self._courier = courier
+        self.gate = gate
         self._spool = spool
         self._trainers = trainers
         self.deaths: Counter[str] = Counter()
@@ -62,7 +68,7 @@ class Worker:
             if error is not None:
                 raise error
         if work.cancelled():
-            log.info("%s: stopped: %s", title(assignment), lease.result())
+            log.info("stopped: %s", lease.result())
 
     async def withdraw(self, learner: str) -> tuple[str, ...]:
         """Ends the learner's trainer for good. Returns the names of the learners that are left."""
@@ -81,14 +87,13 @@ class Worker:
         lease, clock = assignment.lease, asyncio.get_running_loop().time
         due = clock() + _deadline_seconds(assignment)
         while True:
-            silence = min(lease.ToTimedelta().total_seconds(), self._session.liveness_seconds)
+            silence = min(lease.ToTimedelta().total_seconds(), self._courier.session.liveness_seconds)
             seconds = jittered(max(silence, LEAST_LEASE_SECONDS) / RENEWALS_PER_LEASE)
             left = due - clock()
             # A learner that hangs is to be free for the next round when this one is over, not a third of a lease later.
             await asyncio.sleep(min(seconds, left) if left > 0 else seconds)
-            request = pb.RenewAssignmentRequest(assignment_id=assignment.id, progress=progress)
             try:
-                answer = await self._session.call(self._session.stub.RenewAssignment, request)
+                answer = await self._courier.renew(assignment, progress)
             except GONE as error:
                 return str(error)
             if answer.directive == pb.DIRECTIVE_CANCEL:
@@ -103,25 +108,42 @@ class Worker:
         except FATAL:
             raise
         except GONE as error:
-            log.info("%s: dropped: %s", title(assignment), error)
+            log.info("dropped: %s", error)
         except REFUSED as error:
-            log.error("%s: the coordinator refused the result: %s", title(assignment), error)
+            log.error("the coordinator refused the result: %s", error)
+        except DeclinedError as error:
+            log.info("declined: %s", error)
+            await self._give_up(assignment, error.kind, str(error), error.retry_after)
         except (FedeltaError, OSError) as error:
-            await self._give_up(assignment, error)
+            await self._fail(assignment, error)
 
-    async def _give_up(self, assignment: pb.Assignment, error: FedeltaError | OSError) -> None:
+    async def _fail(self, assignment: pb.Assignment, error: FedeltaError | OSError) -> None:
         kind = error.kind if isinstance(error, WorkFailedError) else pb.FAILURE_KIND_CLIENT
         died = kind == pb.FAILURE_KIND_TRAINER_DIED
         self.deaths[assignment.learner] = self.deaths[assignment.learner] + 1 if died else 0
-        log.error("%s: failed: %s", title(assignment), error)
-        message = str(error)[: say.MAX_MESSAGE_CHARACTERS]
-        request = pb.ReportFailureRequest(assignment_id=assignment.id, kind=kind, message=message)
+        log.error("failed: %s", error)
+        await self._give_up(assignment, kind, str(error))
+
+    async def _give_up(
+        self,
+        assignment: pb.Assignment,
+        kind: "pb.FailureKind.ValueType",
+        message: str,
+        retry_after: timedelta | None = None,
+    ) -> None:
         try:
-            await self._session.call(self._session.stub.ReportFailure, request)
+            await self._courier.give_up(assignment, kind, message, retry_after)
         except (*GONE, *REFUSED) as answer:
-            log.debug("%s: the failure was not recorded: %s", title(assignment), answer)
+            log.debug("that was not recorded: %s", answer)
+
+    async def hand_back(self, assignment: pb.Assignment) -> None:
+        """Tells the coordinator, on the way out, that it is not done here."""
+        log.info("handed back")
+        await self._courier.hand_back(assignment)
 
     async def _do(self, assignment: pb.Assignment, progress: pb.Progress) -> None:
+        self.gate.admit(assignment)
+        self._courier.cap(self.gate.policy.limits)
         command = await self._command(assignment)
         trainer = await self._trainers.get(assignment.learner)
         answer = await trainer.do(command, lambda said: _note(progress, said))
@@ -129,7 +151,7 @@ class Worker:
 
     async def _command(self, assignment: pb.Assignment) -> say.Work:
         """What the trainer is to do, with the model it needs on disk."""
-        assigned, out = _assigned(assignment, self._session.name), str(self._spool.update)
+        assigned, out = _assigned(assignment, self._courier.session.name), str(self._spool.update)
         match assignment.kind:
             case pb.ASSIGNMENT_KIND_TRAIN:
                 state, state_out = self._state(assignment), str(self._spool.states.draft)
@@ -147,7 +169,7 @@ class Worker:
         path = models.find(model.digest)
         if path is None:
             path = models.claim()
-            await fetch_model(self._session, assignment.id, model, path)
+            await self._courier.fetch(assignment, path)
             models.keep(path, model.digest)
         return str(path)
 
@@ -163,46 +185,22 @@ class Worker:
     async def _deliver(self, assignment: pb.Assignment, answer: say.ANY_MESSAGE) -> None:
         match answer:
             case say.Trained():
-                log.info("%s: trained %s", title(assignment), _summary(answer))
+                log.info("trained %s", _summary(answer))
+                self.gate.release(assignment, examples=answer.examples, length=answer.file.length)
                 if answer.state_saved:
                     self._spool.states.pend(assignment.job_id, assignment.learner, assignment.id)
-                await self._push(assignment, answer.file, answer)
+                await self._courier.deliver(assignment, self._spool.update, answer)
             case say.Initialized():
-                log.info("%s: made the initial model", title(assignment))
-                await self._push(assignment, answer.file, None)
+                log.info("made the model")
+                self.gate.release(assignment, examples=0, length=answer.file.length)
+                await self._courier.deliver(assignment, self._spool.update, answer)
             case say.Evaluated():
-                log.info("%s: evaluated %s", title(assignment), _summary(answer))
-                await self._report(assignment, answer)
+                log.info("evaluated %s", _summary(answer))
+                request = _evaluation(assignment, answer)
+                self.gate.release(assignment, examples=answer.examples, length=request.ByteSize())
+                await self._courier.report(assignment, request)
             case _:
                 raise WorkFailedError(pb.FAILURE_KIND_CLIENT, f"the trainer answered {type(answer).__name__}")
-
-    async def _push(self, assignment: pb.Assignment, file: say.File, trained: say.Trained | None) -> None:
-        update = Update(
-            assignment_id=assignment.id,
-            path=self._spool.update,
-            digest=bytes.fromhex(file.digest),
-            length=file.length,
-            examples=trained.examples if trained else 0,
-            metrics=trained.metrics if trained else {},
-            seconds=trained.seconds if trained else 0.0,
-        )
-        await push_update(self._session, update)
-
-    async def _report(self, assignment: pb.Assignment, answer: say.Evaluated) -> None:
-        request = pb.ReportEvaluationRequest(
-            assignment_id=assignment.id,
-            examples=answer.examples,
-            metrics=answer.metrics,
-            evaluate_seconds=answer.seconds,
-        )
-        await self._session.call(self._session.stub.ReportEvaluation, request)
-
-
-def title(assignment: pb.Assignment) -> str:
-    """What people call the assignment."""
-    if assignment.kind == pb.ASSIGNMENT_KIND_INITIALIZE:
-        return f"{assignment.job_id} initial model"
-    return f"{assignment.job_id} round {assignment.round}"
 
 
 def _assigned(assignment: pb.Assignment, client: str) -> say.Assigned:
@@ -213,6 +211,15 @@ def _assigned(assignment: pb.Assignment, client: str) -> say.Assigned:
         seed=assignment.seed,
         config=assignment.config_json,
         model_arguments=assignment.model_arguments_json,
+    )
+
+
+def _evaluation(assignment: pb.Assignment, answer: say.Evaluated) -> pb.ReportEvaluationRequest:
+    return pb.ReportEvaluationRequest(
+        assignment_id=assignment.id,
+        examples=answer.examples,
+        metrics=answer.metrics,
+        evaluate_seconds=answer.seconds,
     )
 
 

@@ -1,16 +1,31 @@
 """The command `fedelta client`."""
 
 import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from fedelta.cli._config import configured
 from fedelta.cli._options import insecure_option
-from fedelta.errors import ConfigError, FedeltaError, LearnerError
+from fedelta_client import commands
 from fedelta_client.config import ClientConfig
 
 
-@click.command()
+def _unless_subcommand(command: Callable[..., None]) -> Callable[..., None]:
+    """A group that does something by itself does it only where no sub-command is named."""
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        if click.get_current_context().invoked_subcommand is None:
+            command(**given)
+
+    return run
+
+
+@click.group(invoke_without_command=True)
+@_unless_subcommand
 @configured(ClientConfig)
 @insecure_option
 def client(config: ClientConfig) -> None:
@@ -31,8 +46,10 @@ def client(config: ClientConfig) -> None:
 
     try:
         code = asyncio.run(run(config))
-    except (ConfigError, LearnerError) as error:
-        raise click.UsageError(str(error)) from None
-    except (FedeltaError, OSError) as error:
+    except OSError as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(code)
+
+
+for _command in (commands.log, commands.approvals, commands.approve, commands.deny):
+    client.add_command(_command)

@@ -13,7 +13,7 @@ import click
 
 from fedelta._names import address
 from fedelta.cli._options import json_option
-from fedelta.cli._output import print_json
+from fedelta.cli._output import plural, print_json
 from fedelta.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def log(spool: Path, job: str | None, everything: bool, follow: bool, as_json: b
     else:
         history.print(everything=everything)
     if reader.unreadable:
-        click.echo(f"{reader.unreadable} lines of the ledger could not be read", err=True)
+        click.echo(f"{plural(reader.unreadable, 'line')} of the ledger could not be read", err=True)
 
 
 def _each(reader: "Reader", show: Callable[[Any], None]) -> None:

@@ -71,7 +71,7 @@ class History:
         """For programs."""
         return {
             "left": [each.as_plain() for each in self.left],
-            "fetched": self.fetched,
+            "fetched": [msgspec.structs.asdict(each) for each in self.fetched],
             "totals": {
                 "left": Counter(each.sending.kind for each in self.left),
                 "bytes_sent": sum(each.bytes for each in self.left),

@@ -5,16 +5,22 @@ import itertools
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from google.protobuf.duration_pb2 import Duration
 
+from fedelta._logs import about
 from fedelta._malloc import keep_freed_chunks
 from fedelta.errors import FedeltaError, NameInUseError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.wire.proxy import Proxy, choose
 from fedelta_client import messages as say
-from fedelta_client.assignment import Worker, title
+from fedelta_client.assignment import Worker
 from fedelta_client.config import ClientConfig
+from fedelta_client.courier import Courier, noting_registration
+from fedelta_client.gate import Gate
+from fedelta_client.ledger import Ledger
 from fedelta_client.retry import delays, jittered
 from fedelta_client.session import CALL_SECONDS, FATAL, Session
 from fedelta_client.spool import Spool, default_root
@@ -49,44 +55,53 @@ async def run(config: ClientConfig) -> int:
     """
     keep_freed_chunks()
     proxy = choose(config.server, config.proxy, os.environ)
-    trainers = Trainers(config.trainers)
-    stop = Stop(on_hurry=trainers.hurry)
-    stop.install()
-    with Spool(config.spool or default_root(config.name)) as spool:
+    coordinator = str(config.server)
+    with Spool(config.spool or default_root(config.name)) as spool, Ledger(spool.ledger, coordinator) as ledger:
+        gate = Gate(spool, ledger, coordinator, policy=config.policy, approve=config.approve)
+        trainers = Trainers(gate.bound(config.trainers))
+        stop = Stop(on_hurry=trainers.hurry, on_reread=gate.reread)
+        stop.install()
         try:
             # Before the session: learners that cannot be loaded are found here, not in a round.
             ready = await unless(stop.drain, trainers.start())
             if ready is not None:
-                await _serve(config, proxy, spool, trainers, stop, ready)
+                await _serve(config, _Site(proxy=proxy, spool=spool, ledger=ledger, gate=gate), trainers, stop, ready)
         finally:
             await trainers.close()
     return stop.exit_code
 
 
-async def _serve(
-    config: ClientConfig,
-    proxy: Proxy | None,
-    spool: Spool,
-    trainers: Trainers,
-    stop: Stop,
-    ready: Sequence[say.Ready],
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Site:
+    """What a client has of its own, whoever it works for."""
+
+    proxy: Proxy | None
+    spool: Spool
+    ledger: Ledger
+    gate: Gate
+
+
+async def _serve(config: ClientConfig, site: _Site, trainers: Trainers, stop: Stop, ready: Sequence[say.Ready]) -> None:
     for each in ready:
         log.debug("learner %s is loaded, on %s", each.learner, each.device)
     learners = [each.learner for each in ready]
+    noted = partial(noting_registration, site.ledger)
     async with Session(
         config.server,
         config.name,
         learners,
         labels=config.label_values,
-        proxy=proxy,
+        noted=noted,
+        proxy=site.proxy,
         keepalive_seconds=config.keepalive_seconds,
     ) as session:
         if await unless(stop.drain, _register(session)) is None:
             return
         print(f"client {session.name} connected to {session.target}", flush=True)
+        worker = Worker(Courier(session, site.ledger), site.gate, site.spool, trainers)
         try:
-            await Client(session, Worker(session, spool, trainers), stop).run()
+            with site.gate.attended():
+                await Client(session, worker, stop).run()
         finally:
             await session.part(session.stub.Leave, pb.LeaveRequest())
 
@@ -111,12 +126,16 @@ class Client:
         self._session = session
         self._worker = worker
         self._stop = stop
+        self._news = worker.gate.news
         self._waiting_for = ""
 
     async def run(self) -> None:
         """Polls until the client is to stop. Raises what ends the client."""
         while not self._stop.drain.is_set():
-            found = await unless(self._stop.drain, self._poll())
+            if self._news.is_set():
+                self._news.clear()
+                await unless(self._stop.drain, self._session.register())
+            found = await unless(self._stop.drain, unless(self._news, self._poll()))
             if found is not None and found.HasField("assignment"):
                 await self._perform(found.assignment)
                 await unless(self._stop.drain, self._recover(found.assignment.learner))
@@ -143,14 +162,11 @@ class Client:
 
     async def _perform(self, assignment: pb.Assignment) -> None:
         self._stop.busy = True
-        await unless(self._stop.now, self._worker.perform(assignment))
-        self._stop.busy = False
-        if self._stop.now.is_set():
-            log.info("%s: handed back", title(assignment))
-            request = pb.ReportFailureRequest(
-                assignment_id=assignment.id, kind=pb.FAILURE_KIND_RETURNED, message="the client is shutting down"
-            )
-            await self._session.part(self._session.stub.ReportFailure, request)
+        with about(job=assignment.job_id, round=assignment.round):
+            await unless(self._stop.now, self._worker.perform(assignment))
+            self._stop.busy = False
+            if self._stop.now.is_set():
+                await self._worker.hand_back(assignment)
 
     async def _recover(self, learner: str) -> None:
         """After an assignment that killed the learner's trainer: a pause, longer each time, and then an end to it."""

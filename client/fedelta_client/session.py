@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
@@ -17,6 +18,7 @@ from fedelta.v1 import coordinator_pb2_grpc
 from fedelta.wire import bulk, channel
 from fedelta.wire.proxy import Proxy
 from fedelta.wire.route import KEEPALIVE_SECONDS, Route
+from fedelta_client.ledger import LedgerError
 from fedelta_client.retry import delays
 
 CALL_SECONDS = 30.0
@@ -27,7 +29,7 @@ PARTING_SECONDS = 1.0
 OUTAGES = (errors.UnavailableError, errors.StalledError)
 PASSING = (*OUTAGES, errors.BusyError, errors.StorageError, errors.SupersededError)
 """What may be gone at the next try."""
-FATAL = (errors.NameInUseError, errors.ProtocolMismatchError)
+FATAL = (errors.NameInUseError, errors.ProtocolMismatchError, LedgerError)
 """What ends the client."""
 
 log = logging.getLogger("fedelta.client")
@@ -60,13 +62,16 @@ class Session:
         labels: Mapping[str, str] | None = None,
         proxy: Proxy | None = None,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
+        noted: Callable[[pb.RegisterRequest], AbstractContextManager[None]] = lambda _request: nullcontext(),
     ) -> None:
+        """`noted`: what each registration is made within."""
         self.target = target
         self.name = name
         self.id = secrets.token_hex(16)
         self.learners = tuple(learners)
         """What the client offers. A change counts from the next `register` on."""
         self._labels = dict(labels or {})
+        self._noted = noted
         self._route = Route(target=target, proxy=proxy, keepalive_seconds=keepalive_seconds)
         self._outage: set[str] | None = None
         """While the coordinator is away: what has been said of it."""
@@ -107,7 +112,8 @@ class Session:
             learners=self.learners,
             labels=self._labels,
         )
-        answer = await self.persist(lambda: self._once(self.stub.Register, request, CALL_SECONDS))
+        with self._noted(request):
+            answer = await self.persist(lambda: self._once(self.stub.Register, request, CALL_SECONDS))
         self.liveness_seconds = answer.liveness.ToTimedelta().total_seconds() or self.liveness_seconds
         return answer
 
@@ -116,13 +122,15 @@ class Session:
         request.session_id = self.id
         return await self.persist(lambda: self._once(method, request, seconds))
 
-    async def part(self, method: Callable[..., Awaitable[Any]], request: Request) -> None:
-        """Makes a call once, and does not care whether it arrives: for the way out."""
+    async def part(self, method: Callable[..., Awaitable[Any]], request: Request) -> bool:
+        """Makes a call once, for the way out. Returns whether it arrived."""
         request.session_id = self.id
         try:
             await self._once(method, request, PARTING_SECONDS)
         except errors.FedeltaError as error:
             log.debug("the coordinator was not told: %s", error)
+            return False
+        return True
 
     async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Tries until it succeeds: registers again where the session is gone, waits out what passes."""
@@ -137,7 +145,9 @@ class Session:
                 await asyncio.sleep(next(lapses))
             except PASSING as error:
                 self._note(error)
-                await asyncio.sleep(next(pauses))
+                pause = next(pauses)
+                log.debug("%s; the next try is in %.1f s", error.code, pause)
+                await asyncio.sleep(pause)
             else:
                 self._note(None)
                 return result
@@ -167,7 +177,7 @@ class Session:
             log.debug("%s; connecting again", error)
             self._outage = set()
             return
-        told = self._outage or set()
-        if str(error) not in told:
-            log.warning("waiting for the coordinator: %s", error)
-        self._outage = told | {str(error)}
+        told, reason = self._outage or set(), str(error)
+        if reason not in told:
+            log.warning("waiting for the coordinator: %s", reason)
+        self._outage = told | {reason}

@@ -36,6 +36,7 @@ class Spool:
         self.root = root
         self.models = ModelCache([root / f"model-{slot}.safetensors" for slot in range(MODEL_SLOTS)])
         self.update = root / "update.safetensors"
+        self.ledger = root / "ledger.jsonl"
         self.states = States(root / "states")
 
     def __enter__(self) -> Self:
@@ -54,6 +55,14 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._lock)
+
+    def footprint(self, model_bytes: int) -> int:
+        """Bytes of the whole directory once each model slot has a model of this length, and there is such an update."""
+        grows = {*self.models.slots, self.update}
+        sizes = {path: path.stat().st_size for path in self.root.rglob("*") if path.is_file()}
+        return sum(size for path, size in sizes.items() if path not in grows) + sum(
+            max(model_bytes, sizes.get(path, 0)) for path in grows
+        )
 
 
 class States:
@@ -116,6 +125,11 @@ class ModelCache:
     def __init__(self, slots: list[Path]) -> None:
         self._held: dict[Path, bytes] = dict.fromkeys(slots, b"")
         """Digest of what each file holds whole, least recently used first."""
+
+    @property
+    def slots(self) -> list[Path]:
+        """The files."""
+        return list(self._held)
 
     def find(self, digest: bytes) -> Path | None:
         """The file that holds the model."""

@@ -1,7 +1,8 @@
-"""Ending the client: a first signal lets it finish what it does, a second one ends it at once."""
+"""Signals: a first one to end lets the client finish what it does, a second one ends it at once; SIGHUP rereads."""
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -14,8 +15,10 @@ T = TypeVar("T")
 class Stop:
     """Whether and how the client is to end."""
 
-    def __init__(self, on_hurry: Callable[[], None]) -> None:
+    def __init__(self, on_hurry: Callable[[], None], on_reread: Callable[[], None]) -> None:
         self._on_hurry = on_hurry
+        self._on_reread = on_reread
+        self._at_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
         self.drain = asyncio.Event()
         """Take no new work."""
         self.now = asyncio.Event()
@@ -25,13 +28,21 @@ class Stop:
         self.exit_code = 0
 
     def install(self) -> None:
-        """Listens to SIGINT and SIGTERM, for as long as the event loop lives."""
+        """Listens to SIGINT, SIGTERM and SIGHUP, for as long as the event loop lives."""
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.request, number)
 
+    def hang_up(self) -> None:
+        """SIGHUP came: the terminal is gone, or a daemon is to read its files again."""
+        if self._at_terminal and not _has_terminal():
+            self.request(signal.SIGHUP)
+        else:
+            self._on_reread()
+
     def request(self, number: int) -> None:
-        """A signal came."""
+        """A signal to end came."""
         if self.drain.is_set():
             self.exit_code = 128 + number
             self._on_hurry()
@@ -40,6 +51,15 @@ class Stop:
         if self.busy:
             log.info("finishing the assignment; press Ctrl-C again to stop now")
         self.drain.set()
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

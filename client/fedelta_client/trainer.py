@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Self
 
 from fedelta.errors import FedeltaError, LearnerError, ModelMismatchError
@@ -84,8 +85,9 @@ class Trainer:
                 pass_fds=[theirs.fileno()],
                 # Its own session: Ctrl-C in the terminal reaches the runtime only, which then decides.
                 start_new_session=True,
-                env=_environment(settings.threads),
+                env=_environment(settings),
             )
+        _be_nice(process.pid, settings.nice)
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_MOST_LINE_BYTES)
         return cls(process, reader, writer)
 
@@ -162,10 +164,26 @@ def _ignore(_progress: say.Progress) -> None:
     """Nobody wants to know."""
 
 
-def _environment(threads: int | None) -> dict[str, str]:
-    count = str(threads or 1)
-    wanted = {name: count if threads else os.environ.get(name, count) for name in _THREAD_VARIABLES}
-    return {**os.environ, **wanted}
+def _environment(settings: TrainerSettings) -> dict[str, str]:
+    return {**os.environ, **{name: _threads(settings, os.environ.get(name, "1")) for name in _THREAD_VARIABLES}}
+
+
+def _threads(settings: TrainerSettings, usual: str) -> str:
+    """How many threads, as the variables say it. `usual`: where the settings say nothing."""
+    wanted, most = str(settings.threads or usual), settings.threads_max
+    # OpenMP also reads lists, such as "4,2"; what cannot be compared is not taken over.
+    return wanted if most is None or (wanted.isdecimal() and int(wanted) <= most) else str(most)
+
+
+def _be_nice(pid: int, nice: int) -> None:
+    """Sets the niceness of a process that has just begun: threads that it starts later have it, too."""
+    if nice <= os.getpriority(os.PRIO_PROCESS, 0):
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    # Where Linux groups processes by session, niceness counts within a session only: the group has one of its own.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 def _how_it_ended(status: int) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from blake3 import blake3
 
 from fedelta.errors import DigestMismatchError, FedeltaError, StalledError, UnavailableError
 from fedelta.v1 import coordinator_pb2 as pb
-from fedelta.wire import bulk
+from fedelta_client.pace import Pace
 from fedelta_client.session import Session
 
 STALL_SECONDS = 60.0
@@ -38,15 +39,16 @@ class TransferError(FedeltaError):
     code = "transfer"
 
 
-async def fetch_model(session: Session, assignment_id: str, model: pb.ModelRef, path: Path) -> None:
-    """Streams the model into the file, over what is there.
+async def fetch_model(session: Session, assignment_id: str, model: pb.ModelRef, path: Path, pace: Pace) -> None:
+    """Streams the model into the file, over what is there, at that pace.
 
     Raises `TransferError` where it arrives damaged again and again, `AssignmentEndedError`, `OSError`.
     """
     with _opened(path, os.O_RDWR | os.O_CREAT) as fd:
         for _ in range(WHOLE_TRIES):
-            download = _Download(session, assignment_id, model, fd)
-            await session.persist(download.attempt)
+            download = _Download(session, assignment_id, model, fd, pace)
+            with _told("fetching the model", model.length):
+                await session.persist(download.attempt)
             if download.intact:
                 os.ftruncate(fd, model.length)
                 return
@@ -57,11 +59,12 @@ async def fetch_model(session: Session, assignment_id: str, model: pb.ModelRef, 
 class _Download:
     """A model on its way into a file."""
 
-    def __init__(self, session: Session, assignment_id: str, model: pb.ModelRef, fd: int) -> None:
+    def __init__(self, session: Session, assignment_id: str, model: pb.ModelRef, fd: int, pace: Pace) -> None:
         self._session = session
         self._assignment_id = assignment_id
         self._model = model
         self._fd = fd
+        self._pace = pace
         self._held = 0
         self._hash = blake3()
 
@@ -79,7 +82,7 @@ class _Download:
         try:
             self._check(await _read(call))
             while (chunk := await _read(call)) is not None:
-                self._store(chunk)
+                await self._pace.spend(self._store(chunk))
         except grpc.aio.AioRpcError as error:
             raise self._session.translate(error) from None
         finally:
@@ -92,12 +95,14 @@ class _Download:
         if not isinstance(header, pb.FetchModelResponse) or header.header != expected:
             raise TransferError("the coordinator sent another model than the assignment names")
 
-    def _store(self, chunk: "pb.FetchModelResponse | memoryview") -> None:
+    def _store(self, chunk: "pb.FetchModelResponse | memoryview") -> int:
+        """Writes what came; returns how much that was."""
         if not isinstance(chunk, memoryview) or self._held + len(chunk) > self._model.length:
             raise TransferError("the coordinator sent more than the model")
         _write(self._fd, chunk, self._held)
         self._hash.update(chunk)
         self._held += len(chunk)
+        return len(chunk)
 
 
 async def _read(call: FetchCall) -> "pb.FetchModelResponse | memoryview | None":
@@ -119,8 +124,8 @@ class Update:
     seconds: float = 0.0
 
 
-async def push_update(session: Session, update: Update) -> None:
-    """Sends the file until the coordinator has it for good.
+async def push_update(session: Session, update: Update, pace: Pace) -> None:
+    """Sends the file, at that pace, until the coordinator has it for good.
 
     Raises the `PayloadError` with which the coordinator refuses it, `TransferError` where it arrives damaged again
     and again, `AssignmentEndedError`, `OSError`.
@@ -128,7 +133,8 @@ async def push_update(session: Session, update: Update) -> None:
     with _opened(update.path, os.O_RDONLY) as fd:
         for _ in range(WHOLE_TRIES):
             try:
-                return await session.persist(_Upload(session, update, fd).attempt)
+                with _told("sending the update", update.length):
+                    return await session.persist(_Upload(session, update, fd, pace).attempt)
             except DigestMismatchError:
                 log.warning("the update arrived damaged; sending it again")
     raise TransferError(f"the update arrived damaged {WHOLE_TRIES} times")
@@ -137,10 +143,11 @@ async def push_update(session: Session, update: Update) -> None:
 class _Upload:
     """An update on its way out of a file."""
 
-    def __init__(self, session: Session, update: Update, fd: int) -> None:
+    def __init__(self, session: Session, update: Update, fd: int, pace: Pace) -> None:
         self._session = session
         self._update = update
         self._fd = fd
+        self._pace = pace
         self._tried = False
 
     async def attempt(self) -> None:
@@ -171,7 +178,8 @@ class _Upload:
         """Writes the stream, or as much of it as the coordinator wants: its verdict may come before the end."""
         try:
             await _within(STALL_SECONDS, call.write(self._header(offset)))
-            for chunk in _chunks(self._fd, offset, self._update.length):
+            for chunk in _chunks(self._fd, offset, self._update.length, self._pace.chunk_bytes):
+                await self._pace.spend(len(chunk))
                 await _within(STALL_SECONDS, call.write(chunk))
             await call.done_writing()
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
@@ -201,6 +209,15 @@ async def _within(seconds: float, step: Awaitable[T]) -> T:
 
 
 @contextmanager
+def _told(doing: str, length: int) -> Iterator[None]:
+    """Logs the beginning of a transfer, and how long it took."""
+    began = time.monotonic()
+    log.debug("%s, %d bytes", doing, length)
+    yield
+    log.debug("%s took %.2f s", doing, time.monotonic() - began)
+
+
+@contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
     fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
@@ -215,9 +232,9 @@ def _write(fd: int, view: memoryview, at: int) -> None:
         view, at = view[done:], at + done
 
 
-def _chunks(fd: int, start: int, stop: int) -> Iterator[bytes]:
+def _chunks(fd: int, start: int, stop: int, most: int) -> Iterator[bytes]:
     while start < stop:
-        chunk = os.pread(fd, min(bulk.CHUNK_BYTES, stop - start), start)
+        chunk = os.pread(fd, min(most, stop - start), start)
         if not chunk:
             raise OSError("the update file is shorter than it was")
         yield chunk

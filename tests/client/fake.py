@@ -24,10 +24,11 @@ Context = Any  # grpc.aio.ServicerContext, whose stub wants type arguments that 
 
 @dataclass
 class Upload:
-    """One PushUpdate stream: its header and how many bytes came."""
+    """One PushUpdate stream: its header and how many bytes came, and at most how many at once."""
 
     header: pb.UpdateHeader
     received: int = 0
+    largest: int = 0
 
 
 @dataclass
@@ -45,6 +46,8 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """How many bytes a PushUpdate stream that breaks leaves behind; None: all that came."""
     accept_at_cut: bool = False
     """Whether a PushUpdate stream that breaks was accepted all the same: only its response is lost."""
+    hang_push: bool = False
+    """Whether whole updates are never answered."""
     stalls: int = 0
     """How many FetchModel streams send nothing after the header."""
     damage: list[int] = field(default_factory=list)
@@ -185,11 +188,14 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         stop = self.cut_push_at.pop(0) if self.cut_push_at else None
         async for part in request_iterator:
             upload.received += len(part.data)
+            upload.largest = max(upload.largest, len(part.data))
             held += part.data
             if stop is not None and len(held) >= stop:
                 del held[len(held) if self.keep_at_cut is None else self.keep_at_cut :]
                 await self._refuse(context, UnavailableError("cut off"))
         self._seen["PushUpdate"].put_nowait(header)
+        if self.hang_push:
+            await self._stopping.wait()
         return pb.PushUpdateResponse()
 
     async def GetUploadStatus(self, request: pb.GetUploadStatusRequest, context: Context) -> pb.GetUploadStatusResponse:

@@ -13,7 +13,13 @@ import psutil
 
 from tests.client.fake import PATIENCE_SECONDS
 
-COMMAND = [sys.executable, "-c", "from fedelta_client.cli import client; client()"]
+COMMAND = [sys.executable, "-m", "fedelta", "client"]
+AT_TERMINAL = [
+    sys.executable,
+    "-c",
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])",
+]
+"""Runs a command in a session of its own such that its stdin, a terminal, controls it."""
 LEARNERS = Path(__file__).with_name("learners.py")
 
 
@@ -64,18 +70,29 @@ class ClientProcess:
 
 @asynccontextmanager
 async def started(
-    address: str, where: Path, *options: str, learner: str = "learners:Scripted", name: str = "site-1"
+    address: str,
+    where: Path,
+    *options: str,
+    learner: str = "learners:Scripted",
+    name: str = "site-1",
+    terminal: int | None = None,
 ) -> AsyncIterator[ClientProcess]:
-    """A client that is started in `where` and is gone afterwards. An empty `learner`: the options say which."""
+    """A client that is started in `where` and is gone afterwards. An empty `learner`: the options say which.
+
+    `terminal`: what it sits at; it has none otherwise.
+    """
     shutil.copy(LEARNERS, where)
     offered = ["--learner", learner] if learner else []
     arguments = ["--server", address, *offered, "--name", name, *options]
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
     process = await asyncio.create_subprocess_exec(
+        *([] if terminal is None else AT_TERMINAL),
         *COMMAND,
         *arguments,
         cwd=where,
         env={**environment, "XDG_STATE_HOME": str(where / "state")},
+        stdin=asyncio.subprocess.DEVNULL if terminal is None else terminal,
+        start_new_session=terminal is not None,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

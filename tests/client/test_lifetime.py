@@ -127,7 +127,7 @@ def test_what_cannot_get_better_ends_the_client(
         async with FakeCoordinator() as fake:
             fake.refusals[method] = [error]
             async with started(fake.address, tmp_path) as client:
-                assert await client.exits() == 1
+                assert await client.exits() == 5
                 assert error.message in client.said[-1]
 
     asyncio.run(scenario())
@@ -138,7 +138,7 @@ def test_two_processes_cannot_share_a_spool(tmp_path: Path) -> None:
         async with FakeCoordinator() as fake, started(fake.address, tmp_path) as first:
             await first.says("connected")
             async with started(fake.address, tmp_path) as second:
-                assert await second.exits() == 1
+                assert await second.exits() == 5
                 assert "another client process on this machine" in second.said[-1]
 
     asyncio.run(scenario())
