@@ -62,7 +62,7 @@ def words(record: records.Record) -> str:
 
 @words.register
 def _(record: records.JobSubmitted) -> str:
-    return f"submitted, begins with {record.origin}" if record.origin else "submitted"
+    return f"submitted, starts from {record.origin}" if record.origin else "submitted"
 
 
 @words.register

@@ -1,6 +1,7 @@
 """The command line, in this process, against a coordinator on a real port."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -109,13 +110,41 @@ def test_show_tells_people_who_failed_and_why(coordinator: FakeCoordinator) -> N
     assert "site-2 lost (train): fell silent" in result.stdout
 
 
-def test_show_tells_where_a_job_starts_and_its_best_version(coordinator: FakeCoordinator) -> None:
-    coordinator.jobs["digits-1"] = job()
+WHEN = datetime.fromtimestamp(1_700_000_000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+"""When the jobs of these tests were submitted."""
+
+
+def test_show_sums_up_a_job_and_marks_the_best_round(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_FINISHED)
     coordinator.jobs["digits-1"].origin = "other-1@7"
-    coordinator.jobs["digits-1"].best_version = 0
-    result = fedelta("job", "show", "digits-1", coordinator=coordinator)
-    assert "starts from other-1@7\n" in result.stdout
-    assert "rounds 0 of 2, best is version 0\n" in result.stdout
+    coordinator.jobs["digits-1"].rounds.extend([closed_round(1), closed_round(2)])
+    coordinator.jobs["digits-1"].rounds[1].attempts = 3
+    coordinator.jobs["digits-1"].rounds_done = 2
+    coordinator.jobs["digits-1"].best_version = 1
+    assert fedelta("job", "show", "digits-1", coordinator=coordinator).stdout.splitlines() == [
+        "digits-1: finished",
+        f"submitted  {WHEN}",
+        "starts     from other-1@7",
+        "rounds     2 of 2, 0.50 s in all, 0.25 s each",
+        "traffic    8 kB up  16 kB down",
+        "model      version 2  020202020202  accuracy 0.75",
+        "best       version 1  010101010101  accuracy 0.75",
+        "     1  1 of 2 clients  accuracy 0.75  4 kB up  8 kB down  0.25 s  best",
+        "        site-2 lost (train): fell silent",
+        "     2  1 of 2 clients  attempt 3  accuracy 0.75  4 kB up  8 kB down  0.25 s",
+        "        site-2 lost (train): fell silent",
+    ]
+
+
+def test_show_of_a_job_without_rounds(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_QUEUED)
+    coordinator.jobs["digits-1"].initial_digest = b"\xab" * 32
+    assert fedelta("job", "show", "digits-1", coordinator=coordinator).stdout.splitlines() == [
+        "digits-1: queued",
+        f"submitted  {WHEN}",
+        "rounds     0 of 2",
+        "model      version 0  abababababab",
+    ]
 
 
 def test_what_clients_say_moves_no_cursor(coordinator: FakeCoordinator) -> None:
@@ -129,7 +158,7 @@ def test_list_is_aligned_lines_where_there_is_no_terminal(coordinator: FakeCoord
     assert fedelta("job", "list", coordinator=coordinator).stdout == "there are no jobs\n"
     coordinator.jobs["digits-1"] = job()
     result = fedelta("job", "list", coordinator=coordinator)
-    assert result.stdout == "job       state    rounds  why\ndigits-1  running  0/2\n"
+    assert result.stdout == f"job       state    rounds  submitted            why\ndigits-1  running  0/2     {WHEN}\n"
 
 
 def test_watch_json_is_one_event_a_line(coordinator: FakeCoordinator) -> None:
@@ -235,7 +264,7 @@ def test_model_show_lists_the_versions_of_a_job(coordinator: FakeCoordinator) ->
     coordinator.jobs["digits-1"].best_version = 1
     result = fedelta("model", "show", "digits-1", coordinator=coordinator)
     lines = [line.split() for line in result.stdout.splitlines()[1:]]
-    assert lines == [["0", "ab" * 32], ["1", "01" * 32, "accuracy", "0.75", "best"]]
+    assert lines == [["0", "ab" * 6], ["1", "01" * 6, "accuracy", "0.75", "best"]]
     shown = json.loads(fedelta("model", "show", "digits-1", "--json", coordinator=coordinator).stdout)
     assert [(version["version"], version["best"]) for version in shown] == [(0, False), (1, True)]
 

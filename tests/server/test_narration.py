@@ -48,7 +48,7 @@ CASES = [
         records.JobSubmitted(job="j-1", toml="", submitted_unix=0, origin="i-1@4"),
         "info",
         {},
-        "submitted, begins with i-1@4",
+        "submitted, starts from i-1@4",
     ),
     (records.JobStateChanged(job="j-1", state=JobState.PAUSED, reason="later"), "info", {}, "paused: later"),
     (records.JobStateChanged(job="j-1", state=JobState.FAILED, reason="why"), "error", {}, "failed: why"),

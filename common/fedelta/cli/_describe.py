@@ -84,5 +84,7 @@ def round_line(closed: RoundInfo) -> str:
     trained = [part for part in closed.clients if part.phase is Phase.TRAIN]
     counted = sum(part.outcome is Outcome.ACCEPTED for part in trained)
     traffic = f"{size(closed.bytes_up)} up  {size(closed.bytes_down)} down"
-    parts = [f"{counted} of {plural(len(trained), 'client')}", numbers(closed.metrics or closed.train_metrics), traffic]
+    again = f"attempt {closed.attempts}" if closed.attempts > 1 else ""
+    metrics = numbers(closed.metrics or closed.train_metrics)
+    parts = [f"{counted} of {plural(len(trained), 'client')}", again, metrics, traffic]
     return "  ".join(part for part in [*parts, span(closed.seconds)] if part)

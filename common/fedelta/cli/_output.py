@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
@@ -68,6 +69,16 @@ def span(seconds: float) -> str:
 def numbers(metrics: Mapping[str, float]) -> str:
     """Metrics for people: "accuracy 0.9432  loss 0.2"."""
     return "  ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
+
+
+def when(time: datetime) -> str:
+    """A point in time for people: local time, to the second."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def short(digest: str) -> str:
+    """As much of a digest as tells it apart from others; --json has all of it."""
+    return digest[:12]
 
 
 def plural(count: int, noun: str) -> str:

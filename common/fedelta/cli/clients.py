@@ -47,7 +47,7 @@ def _row(client: "ClientInfo") -> tuple[str, ...]:
     return (
         client.name,
         client.state,
-        ", ".join(client.assignments) + done,
+        ", ".join(each.removesuffix(f".{client.name}") for each in client.assignments) + done,
         ", ".join(client.learners),
         ", ".join(f"{key}={value}" if value else key for key, value in sorted(client.labels.items())),
         ", ".join(sorted(client.declined)),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from fedelta._printable import printable
 from fedelta.cli._config import print_layers, print_options
 from fedelta.cli._exit import ExitCode
 from fedelta.cli._options import connect, job_argument, json_option, plain_option, server_options
@@ -127,16 +126,14 @@ def _exit_code(state: "JobState") -> int:
 @server_options
 def list_jobs(server: str, as_json: bool) -> None:
     """List all jobs, oldest first."""
+    from fedelta.cli._show import LIST_COLUMNS, list_row
+
     with connect(server) as admin:
         found = admin.list()
     if as_json:
         print_json([_plain(info) for info in found])
         return
-    rows = [
-        (info.id, info.state, f"{info.rounds_done}/{info.rounds_max}", info.reason or info.waiting_for)
-        for info in found
-    ]
-    print_table(("job", "state", "rounds", "why"), rows, "there are no jobs")
+    print_table(LIST_COLUMNS, map(list_row, found), "there are no jobs")
 
 
 def _plain(info: "JobInfo") -> dict[str, object]:
@@ -152,29 +149,15 @@ def _plain(info: "JobInfo") -> dict[str, object]:
 @server_options
 def show(job_id: str, server: str, as_json: bool) -> None:
     """Show a job and its rounds."""
+    from fedelta.cli._show import job_lines
+
     with connect(server) as admin:
         info = admin.get(job_id)
     if as_json:
         print_json(_plain(info))
-    else:
-        _show(info)
-
-
-def _show(info: "JobInfo") -> None:
-    from fedelta.cli._describe import round_line
-
-    why = info.reason or (f"waiting for {info.waiting_for}" if info.waiting_for else "")
-    click.echo(printable(f"{info.id}: {info.state}" + (f" ({why})" if why else "")))
-    click.echo(f"submitted {info.submitted.astimezone():%Y-%m-%d %H:%M:%S}")
-    if info.origin:
-        click.echo(f"starts from {info.origin}")
-    best = "" if info.best_version is None else f", best is version {info.best_version}"
-    click.echo(f"rounds {info.rounds_done} of {info.rounds_max}{best}")
-    for closed in info.rounds:
-        click.echo(f"  {closed.number:>4}  {round_line(closed)}")
-        for part in closed.clients:
-            if part.reason:
-                click.echo(printable(f"        {part.client} {part.outcome} ({part.phase}): {part.reason}"))
+        return
+    for line in job_lines(info):
+        click.echo(line)
 
 
 @job.command()

@@ -11,7 +11,7 @@ import click
 
 from fedelta.cli import _complete
 from fedelta.cli._options import connect, insecure_option, job_argument, json_option, server_options
-from fedelta.cli._output import numbers, print_json, print_table, size
+from fedelta.cli._output import numbers, print_json, print_table, short, size
 from fedelta.cli._version_name import VersionName
 from fedelta.errors import ConfigError, FedeltaError, LearnerError
 
@@ -166,7 +166,9 @@ def show(what: str, server: str, as_json: bool) -> None:
     if as_json:
         print_json([dict(zip(("version", "digest", "metrics", "best"), row, strict=True)) for row in rows])
     else:
-        shown = [(str(number), digest, numbers(metrics), "best" * best) for number, digest, metrics, best in rows]
+        shown = [
+            (str(number), short(digest), numbers(metrics), "best" * best) for number, digest, metrics, best in rows
+        ]
         print_table(("version", "digest", "metrics", ""), shown, f"{info.id} has no model yet")
 
 
