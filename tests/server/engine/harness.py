@@ -31,6 +31,7 @@ class Harness:
         self.journal += step.records
         self.folds += [effect for effect in step.effects if isinstance(effect, effects.Fold)]
         invariants.check(self.engine, self.now)
+        invariants.check_nobody_overtaken(self.engine, step.records, self.now)
         self.check_rebuilt()
         return step
 

@@ -1,6 +1,6 @@
 """What must be true of an engine after every step."""
 
-from fedelta_server.engine import Engine, Job
+from fedelta_server.engine import Engine, Job, records
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
 
@@ -51,3 +51,20 @@ def check_not_kept_waiting(engine: Engine, job: Job, now: float) -> None:
     idle = [each for each in engine.clients if each.fits(job, now) and each.name not in engine.book.queues]
     folding = any(other.round is not None and other.round.folding for other in engine.book.jobs.values())
     assert not job.waits or folding or len(idle) < job.ready_needed
+
+
+def check_nobody_overtaken(engine: Engine, decided: list[records.Record], now: float) -> None:
+    """No job opened a round before a rival that has had less and lacks nothing but idle clients."""
+    jobs = engine.book.jobs
+    opened = {
+        each.job for each in decided if isinstance(each, records.PhaseOpened) and each.phase != PhaseKind.EVALUATE
+    }
+    if any(job.round is not None and job.round.folding for job in jobs.values()):
+        return
+    for waiting in jobs.values():
+        fit = {client.name for client in engine.clients if client.fits(waiting, now)}
+        if not waiting.waits or waiting.standing is None or len(fit) < waiting.ready_needed:
+            continue
+        for job in (jobs[each] for each in opened):
+            rival = any(client.fits(job, now) for client in engine.clients if client.name in fit)
+            assert not rival or job.level <= waiting.standing
