@@ -112,6 +112,11 @@ def test_the_table_for_people_is_in_the_order_of_the_schema(site: Path) -> None:
     assert next(line for line in lines if line.startswith("labels")).split() == ["labels", '["gpu"]', str(site)]
 
 
+def test_json_is_a_form_of_the_printed_configuration_only(site: Path) -> None:
+    result = fedelta("client", "--json", "--config", site)
+    assert (result.exit_code, "it goes with --print-config" in result.stderr) == (2, True)
+
+
 def test_the_coordinator_is_configured_in_the_same_way(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('state = "journal"\nport = 0\n')
     env = {"FEDELTA_SERVER_CONFIG": str(tmp_path / "c.toml"), "FEDELTA_SERVER_LOG_FORMAT": "json"}

@@ -68,9 +68,21 @@ def _common(prefix: str) -> list[Callable[[F], F]]:
 def print_options(command: F) -> F:
     """--print-config and --json."""
     show = click.option(
-        "--print-config", is_flag=True, help="Print the settings and where each comes from, and do nothing else."
+        "--print-config",
+        is_flag=True,
+        is_eager=True,
+        help="Print the settings and where each comes from, and do nothing else.",
     )
-    return show(click.option("--json", "as_json", is_flag=True, help="With --print-config: as JSON.")(command))
+    as_json = click.option(
+        "--json", "as_json", is_flag=True, callback=_only_printed, help="With --print-config: as JSON, for programs."
+    )
+    return show(as_json(command))
+
+
+def _only_printed(context: click.Context, _parameter: click.Parameter, as_json: bool) -> bool:
+    if as_json and not context.params["print_config"]:
+        raise click.BadParameter("it goes with --print-config")
+    return as_json
 
 
 def _parameter(setting: Setting) -> str:
