@@ -16,6 +16,7 @@ from fedelta_server import narration
 from fedelta_server._tasks import Calls, wait_out
 from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
 from fedelta_server.engine import Assignment, Engine, Step, effects, events, records
+from fedelta_server.presence import Presence
 from fedelta_server.store.files import Files
 from fedelta_server.store.journal import Journal
 
@@ -52,6 +53,7 @@ class Coordinator:
         self._folds = ThreadPoolExecutor(1, thread_name_prefix="fold")
         self._work: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._news = asyncio.Event()
+        self._presence = Presence()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._rebuilding = asyncio.Lock()
@@ -122,8 +124,7 @@ class Coordinator:
     async def next_assignment(self, session: str, wait_seconds: float, running: Sequence[str]) -> Assignment | None:
         """Waits for work for a client. None: there is none yet."""
         client = self.engine.clients.of_session(session)
-        if client.disconnected:
-            _log.info("is back")
+        self._presence.polls(client)
         step = self.engine.handle(events.PollStarted(at=self.now(), session=session))
         disconnected = True
         try:
@@ -132,8 +133,8 @@ class Coordinator:
             disconnected = False
         finally:
             self.note(events.PollEnded(at=self.now(), session=session, disconnected=disconnected))
-            if client.disconnected:
-                _log.info("its connection broke")
+            if disconnected:
+                self._presence.broke_off(client)
         if found is not None:
             self.note(events.AssignmentTaken(at=self.now(), session=session, assignment=found.id))
         return found

@@ -92,14 +92,14 @@ def test_nobody_answers() -> None:
 
 def test_a_coordinator_that_cannot_start_says_why_in_one_line(offers: Federation, tmp_path: Path) -> None:
     taken, own = offers.server.rpartition(":")[2], ("--state", tmp_path)
-    wrong = {
-        "the port is in use": (*own, "--port", taken),
-        "is in use by another coordinator": ("--state", offers.folder / "coordinator", "--port", "0"),
-        "add --insecure-bind-anywhere": (*own, "--port", "0", "--host", "0.0.0.0"),
+    wrong: dict[str, tuple[int, tuple[str | Path, ...]]] = {
+        "the port is in use": (5, (*own, "--port", taken)),
+        "is in use by another coordinator": (5, ("--state", offers.folder / "coordinator", "--port", "0")),
+        "add --insecure-bind-anywhere": (2, (*own, "--port", "0", "--host", "0.0.0.0")),
     }
-    for expected, options in wrong.items():
+    for expected, (code, options) in wrong.items():
         failed = fedelta("server", *options)
-        assert failed.returncode in (1, 2)
+        assert failed.returncode == code
         assert failed.stdout == ""
         (line,) = failed.stderr.splitlines()
         assert expected in line
