@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedelta.config import Address, Duration, JobSpec, Secret
+from fedelta.config import Address, Duration, JobSpec, Secret, Size
 from fedelta.config._kinds import bare, bounds, choices, element, is_table, metadata, schema_of
 from fedelta.config._settings import Setting, docs_of, hints, settings
 from fedelta.config._show import in_words
 from fedelta_client.config import ClientConfig
+from fedelta_client.policy import ClockTime, Policy, ValueRule
 from fedelta_server.config import ServerConfig
 
 _HEAD = """\
@@ -46,12 +47,21 @@ For `fedelta client`, in the file that `--config` (or `FEDELTA_CLIENT_CONFIG`) n
 the commands for operators, such as `fedelta job`.
 """
 
+_POLICY = """\
+## Policy of a site
+
+For `fedelta client --policy FILE`; how to use it is in [Decide what a site takes part in](../how-to/site-control.md).
+A *size* is a number of bytes or a text like `"500kB"`, `"20MB"` or `"1.5GB"`.
+"""
+
 _TYPES = {
     bool: "true or false",
     int: "whole number",
     float: "number",
     Path: "path",
     Duration: "duration",
+    Size: "size",
+    ClockTime: "time of day",
     Address: "HOST:PORT",
     Secret: "secret: @FILE",
     Any: "any value",
@@ -69,6 +79,8 @@ def page() -> str:
         _CLIENT,
         _daemon(ClientConfig),
         *_lists(ClientConfig),
+        _POLICY,
+        *_policy(),
     ]
     return "\n".join(parts)
 
@@ -85,6 +97,15 @@ def _job() -> Iterator[str]:
         yield _titled(inspect.getdoc(schema))
         columns = ("key", "type", "range", "default", "variable", "meaning")
         yield _table(columns, ([*_cells(each), *_variable(each, JobSpec.ENVIRONMENT), each.doc] for each in found))
+
+
+def _policy() -> Iterator[str]:
+    """A section for each table of a policy file."""
+    for name, kind in hints(Policy).items():
+        schema = schema_of(kind) or schema_of(element(kind)) or ValueRule
+        yield _titled(docs_of(Policy)[name] if schema is ValueRule else inspect.getdoc(schema))
+        rows = ([*_cells(each), each.doc] for each in settings(schema))
+        yield _table(("key", "type", "range", "default", "meaning"), rows)
 
 
 def _titled(doc: str | None) -> str:
@@ -130,7 +151,8 @@ def _variable(setting: Setting, prefix: str) -> Sequence[str]:
 
 def _type(kind: Any) -> str:
     if element(kind) is not None:
-        return "list of tables" if schema_of(element(kind)) is not None else f"list of {_type(element(kind))}s"
+        plural = "" if choices(element(kind)) else "s"
+        return "list of tables" if schema_of(element(kind)) is not None else f"list of {_type(element(kind))}{plural}"
     if choices(kind):
         return " or ".join(map(_code, choices(kind)))
     return "table" if is_table(kind) else _TYPES.get(bare(kind), "text")

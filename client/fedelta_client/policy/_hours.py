@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
+from fedelta.config import Notes
+
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -30,17 +32,18 @@ class ClockTime(int):
 
 
 MIDNIGHT = ClockTime(0)
+At = Annotated[ClockTime, Notes(default="midnight")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """One window of [[hours]], in the local time of the site."""
+    """[[hours]]: when work is begun, in the local time of the site. None: at any time. Work under way is finished."""
 
     days: Annotated[tuple[Day, ...], Meta(min_length=1)] = DAYS
     """The days on which it begins: "mon" to "sun"."""
-    start: ClockTime = MIDNIGHT
+    start: At = MIDNIGHT
     """When it begins: "20:00"."""
-    end: ClockTime = MIDNIGHT
+    end: At = MIDNIGHT
     """When it ends: "06:00". An end that is not after the start is on the next day."""
 
     def around(self, now: datetime) -> Iterator[tuple[datetime, datetime]]:

@@ -43,13 +43,15 @@ class Policy:
     """What a site takes part in. An empty policy takes part in everything."""
 
     jobs: Jobs = Jobs()
+    """What the site takes part in."""
     train: Rules | None = None
-    """[train.KEY]: where there is any, jobs may set no other keys of [train]. KEY may be a pattern."""
+    """[train.KEY]: where there is any, jobs may set no other keys of [train]. KEY may be a pattern: "schedule.*"."""
     model_arguments: Rules | None = None
     """[model_arguments.KEY]: the same for [model.arguments]."""
     hours: tuple[Window, ...] = ()
-    """[[hours]]: when work is begun. None: at any time. Work under way is finished."""
+    """When work is begun."""
     limits: Limits = field(default_factory=Limits)
+    """How much, at most."""
 
     def judge(self, offer: Offer, usage: Usage, now: datetime) -> Verdict:
         """Whether the site does it, before anything is fetched. `now` is the site's local time, with its zone."""

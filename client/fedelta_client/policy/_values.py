@@ -19,7 +19,7 @@ class ValueRule:
     """The least number."""
     max: float | None = None
     """The greatest number."""
-    one_of: tuple[bool | int | float | str, ...] = ()
+    one_of: tuple[Any, ...] = ()
     """The only values."""
 
     def __post_init__(self) -> None:
