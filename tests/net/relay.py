@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Self, TypeAlias
 
 PATIENCE_SECONDS = 20.0
+PING_BYTES = 17
+"""The length of a ping's frame, which comes alone: nothing else that a client sends is as long."""
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -55,10 +57,10 @@ class Listener:
     async def die(self) -> None:
         """Listens no more and breaks what is open."""
         self._server.close()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -105,8 +107,8 @@ class Link:
     """Bytes from the client."""
     down: int = 0
     """Bytes to the client."""
-    pieces: int = 0
-    """How often the client sent something."""
+    pings: int = 0
+    """How many pings of HTTP/2 the client sent."""
     ends: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def cut(self) -> None:
@@ -158,13 +160,14 @@ class Relay(Listener):
     async def _carry(self, link: Link, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, up: bool) -> None:
         while piece := await self._read(link, source):
             if up:
-                link.up, link.pieces = link.up + len(piece), link.pieces + 1
+                link.up, link.pings = link.up + len(piece), link.pings + (len(piece) == PING_BYTES)
             else:
                 link.down += len(piece)
             self.news.tell()
             if self._dies_after_up is not None and link.up > self._dies_after_up:
-                await self.die()
-                raise ConnectionResetError
+                self._server.close()
+                self.cut()
+                return
             sink.write(piece)
             await sink.drain()
         link.cut()
