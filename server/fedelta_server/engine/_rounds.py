@@ -68,23 +68,31 @@ class Rounds:
             )
         )
         self._timers.drop(job.id)
-        self._set_deadline(job, now)
         assignments = list(job.open_assignments())
         for assignment in assignments:
             self._start_lease(assignment, now + PICKUP_SECONDS)
+        self._start_deadline(job, now)
         self.step.effects.append(effects.Wake(tuple(assignment.client for assignment in assignments)))
 
-    def _set_deadline(self, job: Job, now: float) -> None:
-        if job.round is not None:
-            job.round.phase.deadline = now + job.spec.rounds.deadline
-            self._timers.set(job.id, job.round.phase.deadline)
+    def _start_deadline(self, job: Job, now: float) -> None:
+        """Lets the time of a phase begin, if it has not.
+
+        That of a round that counts on busy clients begins when the last of them can: it needs them, and they are
+        held up by other jobs. Evaluations are many and slight; what is late there is left out.
+        """
+        phase = job.round.phase if job.round is not None else None
+        if phase is None or phase.deadline < math.inf:
+            return
+        if phase.kind is PhaseKind.EVALUATE or all(each.begun for each in phase.open.values()):
+            phase.deadline = now + job.spec.rounds.deadline
+            self._timers.set(job.id, phase.deadline)
 
     def restart_clocks(self, job: Job, round_: Round, now: float) -> None:
         """Gives a round that was open when the process ended its times anew, in full."""
         round_.opened_at = now
-        self._set_deadline(job, now)
         for assignment in job.open_assignments():
             self._start_lease(assignment, now + job.spec.rounds.lease)
+        self._start_deadline(job, now)
 
     # Assignments.
 
@@ -132,14 +140,9 @@ class Rounds:
             )
         )
         following = self._first(assignment.client)
-        if following is not None and following.lease_until == math.inf:
-            self._begin(following, now)
-
-    def _begin(self, assignment: Assignment, now: float) -> None:
-        self.lease(assignment, now + PICKUP_SECONDS)
-        if assignment.phase is PhaseKind.TRAIN:
-            # A round that counts on a busy client counts its deadline from when the last of its clients could begin.
-            self._set_deadline(self._book.jobs[assignment.job], now)
+        if following is not None and not following.begun:
+            self.lease(following, now + PICKUP_SECONDS)
+            self._start_deadline(self._book.jobs[following.job], now)
 
     def lose(self, assignment: Assignment, now: float) -> None:
         """Ends an assignment whose lease ran out."""

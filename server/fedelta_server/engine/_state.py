@@ -3,6 +3,7 @@
 What is marked volatile is not in the journal: it is lost with the process and starts afresh.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -95,6 +96,11 @@ class Assignment:
     progress: float = 0.0  # volatile
 
     @property
+    def begun(self) -> bool:
+        """Whether it was the client's turn to take it; before, it waits behind another one, without a limit of time."""
+        return self.lease_until < math.inf
+
+    @property
     def id(self) -> str:
         """Stable: follows from what the assignment is."""
         return f"{self.job}.{self.round}.{self.attempt}.{self.phase}.{self.client}"
@@ -107,7 +113,7 @@ class Phase:
     kind: PhaseKind
     clients: tuple[str, ...]
     open: dict[str, Assignment]
-    deadline: float = 0.0  # volatile
+    deadline: float = math.inf  # volatile
 
 
 @dataclass

@@ -147,9 +147,9 @@ class AdminService:
             state = pb.CLIENT_STATE_GONE
         seen = now if client.polls and client.live(now) else client.last_heard
         declined = {
-            job.id: decline.reason
-            for job in book.jobs.values()
-            if not job.state.ended and (decline := client.declines(job.id, now)) is not None
+            job_id: decline.reason
+            for job_id in client.declined
+            if not book.jobs[job_id].state.ended and (decline := client.declines(job_id, now)) is not None
         }
         return client_message(client, state, seen + time.time() - now, list(queue.values()), declined)
 

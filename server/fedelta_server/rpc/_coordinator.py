@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -223,7 +224,7 @@ class CoordinatorService:
         )
         if job.model is not None:
             message.model.CopyFrom(_model_ref(job.model))
-        if job.round is not None:
+        if job.round is not None and job.round.phase.deadline < math.inf:
             message.time_left.CopyFrom(_duration(max(0.0, job.round.phase.deadline - self._coordinator.now())))
         return message
 

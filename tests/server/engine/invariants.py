@@ -1,5 +1,7 @@
 """What must be true of an engine after every step."""
 
+import math
+
 from fedelta_server.engine import Engine, Job, records
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
@@ -34,6 +36,8 @@ def check(engine: Engine, now: float) -> None:
             assert part.outcome is Outcome.ACCEPTED or part.reason
         if job.round.phase.open:
             assert engine.wake_at() is not None, "nothing would end an assignment whose client is gone"
+            limited = job.round.phase.deadline < math.inf
+            assert limited or not all(each.begun for each in job.open_assignments()), "the phase may last for ever"
 
 
 def check_declines(engine: Engine, job: Job, now: float) -> None:

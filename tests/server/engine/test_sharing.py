@@ -103,7 +103,7 @@ def test_it_opens_its_round_before_one_that_has_had_more_gets_ahead_and_queues_a
     a = h.compete(2)
     h.join(*FOUR)
     c = h.compete(2)
-    b = h.compete(4, more='deadline = "100s"\nlease = "1000s"')
+    b = h.compete(4)
     of_a = [each.client for each in h.job(a).open_assignments()]
     of_c = [each.client for each in h.job(c).open_assignments()]
     for name in of_a:
@@ -117,16 +117,61 @@ def test_it_opens_its_round_before_one_that_has_had_more_gets_ahead_and_queues_a
         h.update(name)
     assert h.job(a).round is not None, "no client is kept idle for b"
     for name in of_c:
-        h.take(name)
-    h.pass_time(50)
-    for name in of_c:
         h.update(name)
-        assert h.take(name).job == b
-    h.pass_time(70)
-    assert h.job(b).round is not None, "its deadline counts from when the last of its clients could begin"
     for name in of_c:
-        h.update(name)
+        assert h.update(name).job == b
     assert b in {fold.job for fold in h.folds}
+
+
+def claimed() -> tuple[Federation, str, list[str], list[str]]:
+    """A job of four has its round, with two idle clients and two that are busy for another; the latter take an hour."""
+    h = Federation()
+    slow = h.compete(2, more='lease = "10000s"\ndeadline = "3600s"')
+    h.join(*FOUR)
+    busy = [each.client for each in h.job(slow).open_assignments()]
+    job = h.compete(4, more='lease = "10000s"\ndeadline = "100s"')
+    h.compete(1)
+    assert h.job(job).round is not None
+    for name in busy:
+        assert h.take(name).job == slow
+    return h, job, busy, [name for name in FOUR if name not in busy]
+
+
+def test_the_time_of_such_a_round_begins_when_the_last_of_its_clients_can() -> None:
+    h, job, busy, idle = claimed()
+    for name in idle:
+        h.take(name)
+    h.pass_time(3000)
+    for name in busy:
+        h.update(name)
+        assert h.take(name).job == job
+    h.pass_time(99)
+    assert len(list(h.job(job).open_assignments())) == 4
+    h.pass_time(2)
+    assert h.job(job).failed_attempts == 1
+
+
+def test_it_begins_also_where_they_never_can() -> None:
+    h, job, busy, idle = claimed()
+    for name in idle:
+        h.take(name)
+    for name in busy:
+        h.send(events.ClientLeft(at=h.now, session=session(name)))
+    assert len(list(h.job(job).open_assignments())) == 2
+    h.pass_time(101)
+    assert h.job(job).failed_attempts == 1
+
+
+def test_it_begins_anew_after_a_restart() -> None:
+    h, job, busy, idle = claimed()
+    h.restart()
+    h.join(*FOUR)
+    for name in [*busy, *idle]:
+        h.take(name)
+    h.pass_time(3000)
+    for name in busy:
+        h.update(name)
+    assert len(list(h.job(job).open_assignments())) == 4
 
 
 def test_it_claims_the_clients_with_the_least_to_do() -> None:
