@@ -17,6 +17,7 @@ ENTRY_POINTS = "fedelta.commands"
 _ORDER = ("demo", "server", "client", "job", "clients", "model", "stats", "completion")
 
 _EXTRA_OF = {
+    "alembic": "server",
     "fedelta_client": "client",
     "fedelta_server": "server",
     "grpc_health": "server",

@@ -17,23 +17,9 @@ import sqlalchemy as sa
 
 from fedelta.errors import StorageError
 from fedelta_server.engine import records
-
-SCHEMA_VERSION = 1
-
-_tables = sa.MetaData()
-
-_meta = sa.Table("meta", _tables, sa.Column("schema_version", sa.Integer, nullable=False))
-
-_journal = sa.Table(
-    "journal",
-    _tables,
-    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("unix_time", sa.Float, nullable=False),
-    sa.Column("job", sa.String(128), nullable=False),
-    sa.Column("kind", sa.String(64), nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sa.Index("journal_by_job", "job", "kind", "sequence"),
-)
+from fedelta_server.store._migrate import migrate
+from fedelta_server.store._schema import FIRST_LINK, JOURNAL, link_of
+from fedelta_server.store._sqlite import set_pragmas
 
 _decoder = msgspec.json.Decoder(records.AnyRecord)
 
@@ -68,6 +54,8 @@ class Journal:
         self._db = _connect(url)
         self._queue: queue.SimpleQueue[_Write | _Recover | _Close] = queue.SimpleQueue()
         self._failure: StorageError | None = None
+        self._links: dict[str, bytes] = {}
+        """Of the jobs that were written of: the link of the last record. The writer's own."""
         self._writer = threading.Thread(target=self._write_forever, name="journal", daemon=True)
         self._writer.start()
 
@@ -87,17 +75,17 @@ class Journal:
 
     def entries(self, job: str, after: int = 0) -> list[Entry]:
         """The records of a job after a sequence number."""
-        where = (_journal.c.job == job, _journal.c.sequence > after)
+        where = (JOURNAL.c.job == job, JOURNAL.c.sequence > after)
         return list(self._select(*where))
 
     def rounds(self, job: str) -> list[records.RoundClosed]:
         """The closed rounds of a job, in order."""
-        where = (_journal.c.job == job, _journal.c.kind == records.RoundClosed.__name__)
+        where = (JOURNAL.c.job == job, JOURNAL.c.kind == records.RoundClosed.__name__)
         return [entry.record for entry in self._select(*where) if isinstance(entry.record, records.RoundClosed)]
 
     def versions(self, job: str) -> list[records.VersionMade]:
         """The model versions of a job that rounds or a first client made, in order."""
-        where = (_journal.c.job == job, _journal.c.kind == records.VersionMade.__name__)
+        where = (JOURNAL.c.job == job, JOURNAL.c.kind == records.VersionMade.__name__)
         return [entry.record for entry in self._select(*where) if isinstance(entry.record, records.VersionMade)]
 
     def committed(self) -> list[records.Record]:
@@ -107,20 +95,20 @@ class Journal:
         job has run.
         """
         closed = (
-            sa.select(_journal.c.job, sa.func.max(_journal.c.sequence).label("sequence"))
-            .where(_journal.c.kind == records.RoundClosed.__name__)
-            .group_by(_journal.c.job)
+            sa.select(JOURNAL.c.job, sa.func.max(JOURNAL.c.sequence).label("sequence"))
+            .where(JOURNAL.c.kind == records.RoundClosed.__name__)
+            .group_by(JOURNAL.c.job)
             .subquery()
         )
         query = (
-            sa.select(_journal)
-            .select_from(_journal.outerjoin(closed, _journal.c.job == closed.c.job))
+            sa.select(JOURNAL)
+            .select_from(JOURNAL.outerjoin(closed, JOURNAL.c.job == closed.c.job))
             .where(
                 closed.c.sequence.is_(None)
-                | (_journal.c.sequence >= closed.c.sequence)
-                | _journal.c.kind.in_([each.__name__ for each in records.OUTLINE])
+                | (JOURNAL.c.sequence >= closed.c.sequence)
+                | JOURNAL.c.kind.in_([each.__name__ for each in records.OUTLINE])
             )
-            .order_by(_journal.c.sequence)
+            .order_by(JOURNAL.c.sequence)
         )
         with self._db.connect() as connection:
             return [_decoder.decode(row.body) for row in connection.execute(query)]
@@ -132,7 +120,7 @@ class Journal:
         self._db.dispose()
 
     def _select(self, *where: Any) -> Iterator[Entry]:
-        query = sa.select(_journal).where(*where).order_by(_journal.c.sequence)
+        query = sa.select(JOURNAL).where(*where).order_by(JOURNAL.c.sequence)
         with self._db.connect() as connection:
             rows = connection.execute(query).all()
         return (Entry(row.sequence, row.unix_time, _decoder.decode(row.body)) for row in rows)
@@ -170,13 +158,27 @@ class Journal:
         try:
             if batch:
                 with self._db.begin() as connection:
-                    connection.execute(sa.insert(_journal), [_row(record, now) for record in batch])
+                    rows = [_row(record, now) for record in batch]
+                    connection.execute(sa.insert(JOURNAL), [self._tied(row, connection) for row in rows])
         except Exception as error:  # whatever it is, those who wait must hear of it
+            self._links.clear()
             return StorageError(f"the journal could not be written: {error.__cause__ or error}")
         return None
 
+    def _tied(self, row: dict[str, Any], connection: sa.Connection) -> dict[str, Any]:
+        job = row["job"]
+        before = self._links.get(job) or _last_link(connection, job)
+        self._links[job] = link = link_of(before, row["unix_time"], row["body"])
+        return {**row, "link": link}
 
-def _row(record: records.Record, now: float) -> dict[str, object]:
+
+def _last_link(connection: sa.Connection, job: str) -> bytes:
+    last = sa.select(sa.func.max(JOURNAL.c.sequence)).where(JOURNAL.c.job == job).scalar_subquery()
+    found: bytes | None = connection.execute(sa.select(JOURNAL.c.link).where(JOURNAL.c.sequence == last)).scalar()
+    return found or FIRST_LINK
+
+
+def _row(record: records.Record, now: float) -> dict[str, Any]:
     body = msgspec.json.encode(record)
     return {"unix_time": now, "job": record.job, "kind": type(record).__name__, "body": body}
 
@@ -184,9 +186,9 @@ def _row(record: records.Record, now: float) -> dict[str, object]:
 def _connect(url: str) -> sa.Engine:
     db = sa.create_engine(url)
     if db.dialect.name == "sqlite":
-        sa.event.listen(db, "connect", _set_pragmas)
+        sa.event.listen(db, "connect", set_pragmas)
     try:
-        _check_schema(db)
+        migrate(db)
     except StorageError:
         db.dispose()
         raise
@@ -194,22 +196,3 @@ def _connect(url: str) -> sa.Engine:
         db.dispose()
         raise StorageError(f"the journal {db.url.database} cannot be opened: {error.__cause__ or error}") from None
     return db
-
-
-def _check_schema(db: sa.Engine) -> None:
-    """Makes the tables, if they are not there. Raises `StorageError` where they are another version's."""
-    _tables.create_all(db)
-    with db.begin() as connection:
-        found = connection.execute(sa.select(_meta.c.schema_version)).scalar()
-        if found is None:
-            connection.execute(sa.insert(_meta), {"schema_version": SCHEMA_VERSION})
-        elif found != SCHEMA_VERSION:
-            raise StorageError(
-                f"the state was written by another version of fedelta (schema {found}, this one needs {SCHEMA_VERSION})"
-            )
-
-
-def _set_pragmas(connection: Any, _: Any) -> None:
-    """Committed means on disk: a write-ahead log, synced at every commit."""
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
-        connection.execute(f"PRAGMA {pragma}")

@@ -222,14 +222,6 @@ def test_a_journal_that_was_written_before_some_fields_were_added_is_read(path: 
     assert job.state is JobState.RUNNING
 
 
-def test_another_versions_state_is_refused(path: Path) -> None:
-    _open(path).close()
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE meta SET schema_version = 99")
-    with pytest.raises(StorageError, match="schema 99"):
-        _open(path)
-
-
 def test_a_file_that_is_no_journal_is_refused(path: Path) -> None:
     path.write_bytes(b"this is not a database at all" * 100)
     with pytest.raises(StorageError, match=r"journal\.db cannot be opened: .*not a database"):

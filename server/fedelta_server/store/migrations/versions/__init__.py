@@ -1,0 +1,1 @@
+"""The steps of the journal's schema, in order."""
