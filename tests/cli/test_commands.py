@@ -170,6 +170,15 @@ def test_watch_json_is_one_event_a_line(coordinator: FakeCoordinator) -> None:
     assert result.exit_code == 0
 
 
+def test_watch_says_once_that_it_waits_for_the_coordinator(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job()
+    coordinator.events = [round_event(1, 1), state_event(2, pb.JOB_STATE_FINISHED)]
+    coordinator.break_watch_after = [1, 0]
+    result = fedelta("job", "watch", "digits-1", coordinator=coordinator)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
+    assert result.stderr == f"no answer from {coordinator.address}; waiting until it is back\n"
+
+
 @pytest.mark.parametrize("verb", ["stop", "pause", "resume"])
 def test_jobs_are_steered(coordinator: FakeCoordinator, verb: str) -> None:
     coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_PAUSED)

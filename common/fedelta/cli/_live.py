@@ -25,7 +25,7 @@ _SHORTEST_BAR = 8
 _GAP = 2
 
 _STYLES = {"at work": "", "waiting": "dim", "without result": "red", "done": "green"}
-_OVER = ("without result", "done")
+"""The kinds of rows, in their order, and how each is drawn."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Row:
 
     client: str
     kind: str
-    """One of "at work", "waiting", "without result", "done"."""
+    """A key of `_STYLES`."""
     share: float
     words: str
 
@@ -101,7 +101,7 @@ def rows(progress: Progress) -> list[Row]:
     if progress.open is None:
         return []
     found = [_row(progress, progress.open, name) for name in progress.open.clients]
-    return sorted(found, key=lambda row: (row.kind in _OVER, list(_STYLES).index(row.kind), row.client))
+    return sorted(found, key=lambda row: (list(_STYLES).index(row.kind), row.client))
 
 
 def _row(progress: Progress, phase: OpenPhase, name: str) -> Row:
