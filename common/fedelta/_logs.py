@@ -54,9 +54,16 @@ def configure(*, format: LogFormat = "text", verbose: bool = False, process: str
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:
-        # What it logs as errors is what is raised here as well, and told in our words.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        logging.getLogger("grpc").setLevel(logging.CRITICAL)
+        quiet_grpc()
+
+
+def quiet_grpc() -> None:
+    """Keeps gRPC's own log off the terminal: what it tells is raised here as well, and then told in our words.
+
+    Call it before grpc is imported.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)
 
 
 def _is_terminal(stream: TextIO) -> bool:

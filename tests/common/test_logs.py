@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -111,7 +112,10 @@ print(os.environ.get("GRPC_VERBOSITY"), "grpc" in sys.modules)
 )
 def test_what_a_process_logs(verbose: bool, expected: set[str]) -> None:
     script = SCRIPT.format(format="json", verbose=verbose)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    environment = {key: value for key, value in os.environ.items() if key != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
     said = {json.loads(text)["message"] for text in done.stderr.splitlines()}
     assert said == expected | {"other 40"}
     assert done.stdout == ("None False\n" if verbose else "NONE False\n")

@@ -3,7 +3,6 @@
 Whatever goes wrong here goes unsaid: somebody is in the middle of typing.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +46,6 @@ def _asked(context: click.Context, question: "Callable[[AdminClient], list[tuple
     """What the coordinator says that the command line or the environment names; nothing where it says nothing."""
     from fedelta.cli._options import connect
 
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         with context.scope(cleanup=False), connect(context.params["server"], timeout=ANSWER_SECONDS) as admin:
             return question(admin)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from fedelta._logs import quiet_grpc
 from fedelta._names import DEFAULT_PORT, address
 from fedelta.cli import _complete
 from fedelta.errors import ConfigError
@@ -85,6 +86,7 @@ def plain_option(command: F) -> F:
 
 def connect(server: str, *, timeout: float = 30) -> "AdminClient":
     """The admin client; imported here, because gRPC takes its time and `--help` must not wait for it."""
+    quiet_grpc()
     from fedelta.admin import AdminClient
 
     proxy = click.get_current_context().meta.get(_PROXY, ProxySetting())
