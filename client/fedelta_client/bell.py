@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedelta.errors import StorageError
+
 _NAME = "bell"
 
 
@@ -36,13 +38,14 @@ def answered(spool: Path, on_ring: Callable[[], None]) -> Iterator[None]:
 
 
 def ring(spool: Path) -> bool:
-    """Wakes the client of this spool. Returns whether there is one."""
+    """Wakes the client of this spool. Returns whether there is one. Raises `StorageError`."""
+    path = spool / _NAME
     try:
-        fd = os.open(spool / _NAME, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ENXIO, errno.ENOENT):
             return False
-        raise
+        raise StorageError(f"{path} cannot be opened: {error.strerror}; do it as the user that the client is") from None
     try:
         os.write(fd, b"!")
     finally:

@@ -65,13 +65,21 @@ def at_terminal() -> bool:
         return True
 
 
+def _line() -> str:
+    """What was typed; empty at the end, and where the terminal is gone."""
+    try:
+        return sys.stdin.readline()
+    except OSError:
+        return ""
+
+
 @contextmanager
 def answered(question: Question) -> Iterator[None]:
     """While the block runs, lines that are typed at the terminal answer the question."""
     loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
 
     def hear() -> None:
-        line = sys.stdin.readline()
+        line = _line()
         if line:
             question.answer(line)
         else:

@@ -180,6 +180,7 @@ def test_a_client_ends_with_its_terminal(tmp_path: Path) -> None:
                 os.close(operator)
                 assert await client.exits() == 0
                 await fake.next("Leave")
+            assert not [line for line in client.said if "Traceback" in line]
 
     asyncio.run(scenario())
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedelta.wire import bulk
@@ -17,6 +17,7 @@ bursts = st.integers(0, 4 << 20)
 takes = st.lists(st.tuples(st.integers(0, 4 << 20), st.floats(0, 100)), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(rates, bursts, takes)
 def test_in_no_stretch_of_time_goes_more_than_rate_and_burst(
     rate: float, burst: int, takes: list[tuple[int, float]]
@@ -33,6 +34,7 @@ def test_in_no_stretch_of_time_goes_more_than_rate_and_burst(
             assert total <= (burst + rate * (end - begin)) * (1 + EXACT) + rate * end * EXACT
 
 
+@settings(deadline=None)
 @given(rates, bursts, takes)
 def test_nobody_waits_longer_than_the_bytes_take(rate: float, burst: int, takes: list[tuple[int, float]]) -> None:
     bucket, now, total = TokenBucket(rate, burst), 0.0, 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedelta.config import Size, bind
@@ -263,6 +263,7 @@ windows = st.builds(Window, days=st.sets(st.sampled_from(DAYS), min_size=1).map(
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC))
 
 
+@settings(deadline=None)
 @given(st.lists(windows, min_size=1, max_size=3).map(tuple), moments)
 def test_a_closed_policy_opens_exactly_when_it_says(hours: tuple[Window, ...], now: datetime) -> None:
     policy = Policy(hours=hours)
@@ -287,6 +288,7 @@ limits = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(limits, usages, amounts, amounts, st.integers(1, 6))
 def test_what_is_accepted_stays_within_every_limit(limits: Limits, used: Usage, up: int, down: int, round: int) -> None:
     offer = changed(upload_bytes=up, download_bytes=down, round=round)
@@ -309,6 +311,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), values))
 def test_any_table_is_read_or_refused_in_words(table: dict[str, Any]) -> None:
     complaint = complaint_about(table)
@@ -323,6 +326,7 @@ def complaint_about(table: dict[str, Any]) -> str:
     return ""
 
 
+@settings(deadline=None)
 @given(values, st.booleans())
 def test_a_rule_judges_any_value(value: Any, listed: bool) -> None:
     rule = ValueRule(one_of=("sgd", 1)) if listed else ValueRule(min=0, max=1)
