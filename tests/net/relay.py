@@ -168,9 +168,13 @@ class Relay(Listener):
                 self._server.close()
                 self.cut()
                 return
-            sink.write(piece)
+            sink.write(await self.treat(link, piece, up=up))
             await sink.drain()
         link.cut()
+
+    async def treat(self, _link: Link, piece: bytes, *, up: bool) -> bytes:  # noqa: ARG002  # for those who override it
+        """What goes on to the other end in place of a piece."""
+        return piece
 
     async def _read(self, link: Link, source: asyncio.StreamReader) -> bytes:
         """The next piece; empty at the end, also where nothing moved either way for too long."""
