@@ -52,6 +52,8 @@ class Coordinator:
         self._io = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="io")
         self._folds = ThreadPoolExecutor(1, thread_name_prefix="fold")
         self._work: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._polls: dict[str, object] = {}
+        """The newest poll of each client, by name."""
         self._news = asyncio.Event()
         self._presence = Presence()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,15 +148,21 @@ class Coordinator:
     async def _await_work(self, session: str, wait_seconds: float, running: Sequence[str]) -> Assignment | None:
         until = self.now() + wait_seconds
         name = self.engine.clients.of_session(session).name
-        while (found := self.engine.pending(session, running)) is None and not self.draining:
+        poll = self._polls[name] = object()
+        # An older one may be held on a connection that is dead by now, and would take the work with it.
+        self._wake([name])
+        while self._polls[name] is poll:
+            found = self.engine.pending(session, running)
+            if found is not None or self.draining:
+                return found
             work = self._work[name]
             work.clear()
             try:
                 async with asyncio.timeout_at(until):
                     await work.wait()
             except TimeoutError:
-                return None
-        return found
+                break
+        return None
 
     async def _settle(self, step: Step) -> None:
         """Commits and runs a step to the end, even where the caller is cancelled meanwhile."""

@@ -20,7 +20,7 @@ from tests.cli.fake import FakeCoordinator as FakeAdmin
 from tests.client.fake import FakeCoordinator
 from tests.e2e.running import ENVIRONMENT, data_of, digests, fedelta, finish, job
 from tests.net.relay import Relay, dead_port
-from tests.server.rpc.harness import running
+from tests.server.rpc.harness import job_toml, running
 
 IDLE_SECONDS = 1.5 * LEAST_KEEPALIVE_SECONDS
 SITES = {"a": (10, 1.0)}
@@ -90,6 +90,18 @@ def test_a_connection_that_is_cut_again_and_again_is_told(caplog: pytest.LogCapt
     assert told.startswith("waiting for the coordinator: the connection to 127.0.0.1:")
     assert "broke" in told
     assert "answers again" in back
+
+
+def test_a_newer_poll_ends_an_older_one_whose_connection_may_be_dead(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            client = await system.joined("site-1")
+            older, newer = asyncio.ensure_future(client.poll()), asyncio.ensure_future(client.poll())
+            assert not (await older).HasField("assignment")
+            await system.submit(job_toml(init="first-client"))
+            assert (await newer).HasField("assignment")
+
+    asyncio.run(scenario())
 
 
 def test_an_upload_outlives_the_death_of_a_balancer(tmp_path: Path) -> None:
