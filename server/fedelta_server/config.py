@@ -25,6 +25,12 @@ class ServerConfig:
     """Port to listen on. 0: a free one."""
     insecure_bind_anywhere: bool = False
     """Allow a host that other machines reach, although nothing is encrypted yet."""
+    keep_updates: Annotated[int, Meta(ge=0)] = 0
+    """Keep the update files of so many last rounds of each job; `fedelta verify` recomputes these. 0: none."""
+    keep_versions: Annotated[int, Meta(ge=0)] = 0
+    """Keep so many last model versions of each job, the best, and those that a job starts from. 0: all."""
+    keep_every: Annotated[int, Meta(ge=0)] = 0
+    """With keep_versions: also every so many-th version. 0: none."""
     log_format: Literal["text", "json"] = "text"
     """Log lines for people, or one JSON object a line."""
     verbose: Annotated[bool, Notes(flags=("-v", "--verbose"))] = False

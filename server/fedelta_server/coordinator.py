@@ -8,7 +8,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypedDict, TypeVar
+
+from blake3 import blake3
 
 from fedelta._logs import about
 from fedelta.errors import FedeltaError, StorageError
@@ -16,7 +19,9 @@ from fedelta_server import narration
 from fedelta_server._tasks import Calls, wait_out
 from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
 from fedelta_server.engine import Assignment, Engine, Step, effects, events, records
+from fedelta_server.manifest import encode, manifest_of
 from fedelta_server.presence import Presence
+from fedelta_server.retention import KEEP_VERSIONS, Best, Keep
 from fedelta_server.store.files import Files
 from fedelta_server.store.journal import Journal
 
@@ -36,19 +41,27 @@ class _Where(TypedDict):
     attempt: int
 
 
+class _Made(TypedDict):
+    digest: bytes
+    length: int
+    manifest: bytes
+
+
 class Coordinator:
     """The running system: one engine, its journal and its files.
 
     Use `start` before anything else, on the event loop it is to live on, and `close` at the end.
     """
 
-    def __init__(self, journal: Journal, files: Files) -> None:
+    def __init__(self, journal: Journal, files: Files, keep: Keep = KEEP_VERSIONS) -> None:
         self.journal = journal
         self.files = files
         self.engine = Engine()
         self.draining = False
         self.calls = Calls()
         """The calls that are being answered."""
+        self._keep = keep
+        self._best = Best(journal)
         self._io = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="io")
         self._folds = ThreadPoolExecutor(1, thread_name_prefix="fold")
         self._work: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -68,7 +81,10 @@ class Coordinator:
         """Rebuilds the engine from the journal and goes on where it was."""
         self.engine = Engine(await self.in_thread(self.journal.committed))
         await self.in_thread(self.files.sweep, self._live_rounds())
+        self._drop_models([made.digest for job in self.engine.book.jobs.values() for made in job.pruned_versions()])
         await self._settle(self.engine.resume(self.now()))
+        for job in list(self.engine.book.jobs):
+            self._start_task(self._prune(job))
 
     async def drain(self) -> None:
         """Answers all held polls and watches; takes no further ones."""
@@ -184,8 +200,11 @@ class Coordinator:
             self._run(effect)
         if step.records:
             self._tell_watchers()
-        if any(isinstance(record, records.JobStateChanged) for record in step.records):
-            self._start_task(self._tidy())
+        for record in step.records:
+            if isinstance(record, records.JobStateChanged):
+                self._start_task(self._tidy())
+            elif isinstance(record, records.RoundClosed):
+                self._start_task(self._prune(record.job))
         self._arm_timer()
 
     async def _rebuild(self, engine: Engine, error: StorageError) -> None:
@@ -213,6 +232,8 @@ class Coordinator:
             self._wake(effect.clients)
         elif isinstance(effect, effects.Fold):
             self._start_task(self._fold(effect))
+        elif isinstance(effect, effects.DropModels):
+            self._drop_models(effect.digests)
         else:
             self._start_task(self._drop_updates(effect))
 
@@ -249,16 +270,17 @@ class Coordinator:
     async def _fold(self, effect: effects.Fold) -> None:
         try:
             loop = asyncio.get_running_loop()
-            digest, length = await loop.run_in_executor(self._folds, self._fold_files, effect)
+            made = await loop.run_in_executor(self._folds, self._fold_files, effect)
         except Exception as error:  # whatever it is, the job must not wait for this fold for ever
             with about(job=effect.job, round=effect.round):
                 _log.error("the updates could not be aggregated", exc_info=error)
             await self.dispatch(events.FoldFailed(at=self.now(), reason=str(error) or repr(error), **_where(effect)))
         else:
-            await self.dispatch(events.Folded(at=self.now(), digest=digest, length=length, **_where(effect)))
+            await self.dispatch(events.Folded(at=self.now(), **made, **_where(effect)))
 
-    def _fold_files(self, effect: effects.Fold) -> tuple[bytes, int]:
-        spec = self.engine.book.job(effect.job).spec
+    def _fold_files(self, effect: effects.Fold) -> _Made:
+        job = self.engine.book.job(effect.job)
+        spec = job.spec
         updates = [
             WeightedUpdate(
                 each.client,
@@ -279,14 +301,48 @@ class Coordinator:
             self.files.keep_model(out, folded.digest)
         finally:
             out.unlink(missing_ok=True)
-        return folded.digest, folded.length
+        written = encode(manifest_of(effect, job.toml, folded.digest, folded.length))
+        self.files.keep_manifest(written, job.id, effect.round)
+        return {"digest": folded.digest, "length": folded.length, "manifest": blake3(written).digest()}
 
     async def _drop_updates(self, effect: effects.DropUpdates) -> None:
         try:
-            await self.in_thread(self.files.drop_updates, effect.job, effect.round, effect.attempt)
+            which = (effect.job, effect.round, effect.attempt)
+            if effect.folded:
+                await self.in_thread(self.files.end_round, *which, self._keep.updates)
+            else:
+                await self.in_thread(self.files.drop_updates, *which)
         except (FedeltaError, OSError) as error:
             with about(job=effect.job, round=effect.round):
                 _log.warning("its updates stay on disk: %s", error)
+
+    async def _prune(self, job_id: str) -> None:
+        """Gives up the versions of a job that the operator does not want to be kept."""
+        if not self._keep.versions:
+            return
+        evaluate = self.engine.book.job(job_id).spec.evaluate
+        best = await self.in_thread(self._best.of, job_id, evaluate)
+        versions = self._keep.prunable(self.engine.book.job(job_id), best)
+        if versions:
+            await self.dispatch(events.PruneRequested(at=self.now(), job=job_id, versions=versions))
+
+    def _drop_models(self, digests: Sequence[bytes]) -> None:
+        """Removes model files that are neither a kept version of any job nor what a job starts from.
+
+        They lose their names here and now. A job that is submitted meanwhile finds either file or error.
+        """
+        jobs = self.engine.book.jobs.values()
+        needed = {model.digest for job in jobs for model in job.kept_versions()}
+        try:
+            aside = [path for each in set(digests) - needed if (path := self.files.put_aside(each)) is not None]
+        except FedeltaError as error:
+            _log.warning("a pruned version stays on disk until the next start: %s", error)
+            return
+        self._start_task(self._remove(aside))
+
+    async def _remove(self, aside: Sequence[Path]) -> None:
+        for path in aside:
+            await self.in_thread(self.files.remove, path)
 
     async def _tidy(self) -> None:
         """When no job runs, disk space is not kept for uploads to come."""
@@ -294,8 +350,10 @@ class Coordinator:
             await self.in_thread(self.files.drop_spares)
 
     def _live_rounds(self) -> set[tuple[str, int, int]]:
+        """The rounds whose updates are still to be folded, and those whose updates are kept."""
         jobs = self.engine.book.jobs.values()
-        return {(job.id, job.round.number, job.round.attempt) for job in jobs if job.round is not None}
+        open_rounds = {(job.id, job.round.number, job.round.attempt) for job in jobs if job.round is not None}
+        return open_rounds.union(*map(self._keep.with_updates, jobs))
 
 
 def _where(effect: effects.Fold) -> _Where:

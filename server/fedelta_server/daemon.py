@@ -17,6 +17,7 @@ from fedelta.errors import ConfigError, FedeltaError, InUseError, StorageError
 from fedelta.wire.hosts import join, resolves_to_loopback
 from fedelta_server.config import ServerConfig
 from fedelta_server.coordinator import Coordinator
+from fedelta_server.retention import Keep
 from fedelta_server.rpc import build_server
 from fedelta_server.store.files import Files
 from fedelta_server.store.journal import Journal
@@ -47,7 +48,8 @@ async def serve(config: ServerConfig) -> int:
 
 @asynccontextmanager
 async def _running(config: ServerConfig) -> AsyncIterator[tuple[aio.Server, Coordinator]]:
-    coordinator = Coordinator(Journal(f"sqlite:///{config.state / 'journal.db'}"), Files(config.state))
+    keep = Keep(updates=config.keep_updates, versions=config.keep_versions, every=config.keep_every)
+    coordinator = Coordinator(Journal(f"sqlite:///{config.state / 'journal.db'}"), Files(config.state), keep)
     try:
         await coordinator.start()
         server = await build_server(coordinator)

@@ -45,7 +45,7 @@ def _level(record: records.Record) -> int:
             return logging.WARNING
         case records.JobStateChanged(state=JobState.FAILED):
             return logging.ERROR
-        case records.PhaseOpened():
+        case records.PhaseOpened() | records.VersionsPruned():
             return logging.DEBUG
         case records.VersionMade() if record.version:
             return logging.DEBUG
@@ -92,6 +92,11 @@ def _(record: records.ParticipationEnded) -> str:
 @words.register
 def _(record: records.VersionMade) -> str:
     return f"version {record.version} made, {record.digest.hex()[:12]}, {size(record.length)}"
+
+
+@words.register
+def _(record: records.VersionsPruned) -> str:
+    return f"{plural(len(record.versions), 'version')} pruned: {', '.join(map(str, record.versions))}"
 
 
 @words.register

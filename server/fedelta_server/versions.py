@@ -1,14 +1,12 @@
 """Model versions by number or by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from fedelta.config import EvaluateConfig, Version
+from fedelta.config import Version
 from fedelta.errors import NotFoundError
+from fedelta_server.best import best_version, why_none
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import Job, ModelRef, records
-
-_USUAL: tuple[tuple[str, str], ...] = (("accuracy", "max"), ("loss", "min"))
-"""What versions are compared by where a job does not say, in this order, with the goal of each."""
+from fedelta_server.engine import Job, ModelRef
 
 
 class Versions:
@@ -27,53 +25,35 @@ class Versions:
             raise NotFoundError(f"job {job_id!r} has no model yet; its first client will make it")
         if version == "latest":
             return job.model
-        return await self._numbered(job, await self._best(job) if version == "best" else version)
+        return self._numbered(job, await self._best(job) if version == "best" else version)
 
     async def _best(self, job: Job) -> int:
         rounds = await self._coordinator.in_thread(self._coordinator.journal.rounds, job.id)
         found = best_version(job.spec.evaluate, rounds)
         if found is None:
-            raise NotFoundError(f"job {job.id!r} has no best version: {_why_none(job.spec.evaluate, rounds)}")
+            raise NotFoundError(f"job {job.id!r} has no best version: {why_none(job.spec.evaluate, rounds)}")
         return found
 
-    async def _numbered(self, job: Job, number: int) -> ModelRef:
-        for known in (job.model, job.initial):
-            if known is not None and known.version == number:
-                return known
-        versions = await self._coordinator.in_thread(self._coordinator.journal.versions, job.id)
-        made = next((each for each in versions if each.version == number), None)
+    def _numbered(self, job: Job, number: int) -> ModelRef:
+        made = job.versions.get(number)
         if made is None:
-            newest = job.model.version if job.model is not None else 0
-            raise NotFoundError(f"job {job.id!r} has no version {number}; it has 0 to {newest}")
-        return ModelRef(made.version, made.digest, made.length)
+            raise NotFoundError(f"job {job.id!r} has no version {number}; it has {_spans(job.versions)}")
+        if number in job.pruned:
+            kept = _spans(job.versions.keys() - job.pruned)
+            raise NotFoundError(
+                f"version {number} of job {job.id!r} was pruned: the coordinator keeps {kept} of its versions. "
+                "--keep-versions and --keep-every of `fedelta server` say which are kept in future"
+            )
+        return made.model
 
 
-def best_version(evaluate: EvaluateConfig, rounds: Sequence[records.RoundClosed]) -> int | None:
-    """The version with the best evaluation, the earlier of equals. None: none was evaluated by what counts."""
-    metric, goal = _measure(evaluate, rounds)
-    found = [(closed.metrics[metric], closed.number) for closed in rounds if metric in closed.metrics]
-    if not found:
-        return None
-    pick = max if goal == "max" else min
-    value = pick(value for value, _ in found)
-    return min(number for each, number in found if each == value)
-
-
-def _measure(evaluate: EvaluateConfig, rounds: Sequence[records.RoundClosed]) -> tuple[str, str]:
-    """The metric that counts, and its goal."""
-    if evaluate.metric:
-        return evaluate.metric, evaluate.goal
-    reported = _reported(rounds)
-    return next((usual for usual in _USUAL if usual[0] in reported), _USUAL[0])
-
-
-def _reported(rounds: Sequence[records.RoundClosed]) -> set[str]:
-    return {name for closed in rounds for name in closed.metrics}
-
-
-def _why_none(evaluate: EvaluateConfig, rounds: Sequence[records.RoundClosed]) -> str:
-    reported = _reported(rounds)
-    if not reported:
-        return 'none of its versions was evaluated; name "latest" or a number'
-    wanted = evaluate.metric or " or ".join(name for name, _ in _USUAL)
-    return f"its clients report {', '.join(sorted(reported))}, but not {wanted}; evaluate.metric says what counts"
+def _spans(numbers: Iterable[int]) -> str:
+    """Numbers in words: "0, 4 to 6 and 9"."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    *before, last = [" to ".join(map(str, span)) for span in spans]
+    return f"{', '.join(before)} and {last}" if before else last

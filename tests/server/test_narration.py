@@ -75,6 +75,7 @@ CASES = [
         {"round": 3},
         "version 3 made, abababababab, 4 kB",
     ),
+    (records.VersionsPruned(job="j-1", versions=[1, 2]), "debug", {}, "2 versions pruned: 1, 2"),
     (
         closed({"accuracy": 0.5}, {"loss": 1.0}),
         "info",

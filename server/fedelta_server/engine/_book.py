@@ -6,7 +6,7 @@ from functools import singledispatchmethod
 from fedelta.config import parse_job
 from fedelta.errors import NotFoundError
 from fedelta_server.engine import records
-from fedelta_server.engine._state import Assignment, Job, ModelRef, Phase, Round
+from fedelta_server.engine._state import Assignment, Job, Made, ModelRef, Phase, Round, UpdateRef
 from fedelta_server.engine.words import JobState, PhaseKind
 
 _ENDINGS_KEPT = 65_536
@@ -59,6 +59,7 @@ class Book:
             origin=record.origin,
             initial=initial,
             model=initial,
+            versions={0: Made(initial)} if initial else {},
         )
 
     @apply.register
@@ -97,6 +98,8 @@ class Book:
         round_ = self._round(record.job)
         assignment = round_.phase.open.pop(record.participation.client)
         round_.parts.append(record.participation)
+        if record.digest:
+            round_.updates[assignment.client] = UpdateRef(record.digest, record.length)
         del self.assignments[assignment.id]
         queue = self.queues[assignment.client]
         del queue[assignment.id]
@@ -110,10 +113,15 @@ class Book:
     def _(self, record: records.VersionMade) -> None:
         job = self.jobs[record.job]
         job.model = ModelRef(record.version, record.digest, record.length)
+        job.versions[record.version] = Made(job.model, record.attempt, record.manifest)
         for name in record.clients:
             job.folded[name] = Assignment(job.id, record.version, record.attempt, PhaseKind.TRAIN, name).id
         if record.version == 0:
             job.initial, job.round, job.attempts, job.failed_attempts = job.model, None, 0, 0
+
+    @apply.register
+    def _(self, record: records.VersionsPruned) -> None:
+        self.jobs[record.job].pruned.update(record.versions)
 
     @apply.register
     def _(self, record: records.RoundClosed) -> None:

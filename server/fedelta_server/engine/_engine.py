@@ -230,10 +230,14 @@ class Engine:
         self._rounds.open_all(event.at)
 
     @_handle.register
+    def _(self, event: events.PruneRequested) -> None:
+        self._rounds.prune(self.book.job(event.job), event.versions)
+
+    @_handle.register
     def _(self, event: events.Folded) -> None:
         job, round_ = self._folding(event)
         if job is not None and round_ is not None:
-            self._rounds.folded(job, round_, event.digest, event.length, event.at)
+            self._rounds.folded(job, round_, event)
             self._rounds.open_all(event.at)
 
     @_handle.register

@@ -1,14 +1,15 @@
 """The life of a round: how it is opened, moved from phase to phase, and ended."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fedelta_server.engine import effects, records
+from fedelta_server.engine import effects, events, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._selection import draw_evaluators, fitting
 from fedelta_server.engine._sharing import next_turn
-from fedelta_server.engine._state import PICKUP_SECONDS, Assignment, Job, Round, weighted_mean
+from fedelta_server.engine._state import PICKUP_SECONDS, Assignment, Job, Round, UpdateRef, weighted_mean
 from fedelta_server.engine._timers import Timers
 from fedelta_server.engine.effects import Effect
 from fedelta_server.engine.records import Record
@@ -170,20 +171,22 @@ class Rounds:
         else:
             self._fold_or_fail(job, round_)
 
-    def folded(self, job: Job, round_: Round, digest: bytes, length: int, now: float) -> None:
+    def folded(self, job: Job, round_: Round, made: events.Folded) -> None:
         """A round has its version: it is evaluated, or closed."""
         round_.folding = False
         self.record(
             records.VersionMade(
                 job=job.id,
                 version=round_.number,
-                digest=digest,
-                length=length,
+                digest=made.digest,
+                length=made.length,
                 attempt=round_.attempt,
                 clients=[part.client for part in round_.accepted(PhaseKind.TRAIN)],
+                manifest=made.manifest,
             )
         )
-        self.drop_updates(job, round_)
+        self.drop_updates(job, round_, folded=True)
+        now = made.at
         evaluators = draw_evaluators(job, round_.number, fitting(self._clients, job, now))
         if evaluators:
             self._open_phase(job, round_.number, round_.attempt, PhaseKind.EVALUATE, evaluators, job.turns, now)
@@ -195,16 +198,32 @@ class Rounds:
         self._timers.drop(job.id)
         self.drop_updates(job, round_)
 
-    def drop_updates(self, job: Job, round_: Round) -> None:
+    def drop_updates(self, job: Job, round_: Round, *, folded: bool = False) -> None:
         """Lets the files of an attempt's updates go."""
-        self.step.effects.append(effects.DropUpdates(job.id, round_.number, round_.attempt))
+        self.step.effects.append(effects.DropUpdates(job.id, round_.number, round_.attempt, folded))
+
+    def prune(self, job: Job, versions: Iterable[int]) -> None:
+        """Gives up the files of versions, but not of those that something needs.
+
+        A round works with the newest version only: its clients fetch, evaluate and change that, and it is folded into.
+        """
+        starts = {each.initial.digest for each in self._book.jobs.values() if each.initial is not None}
+        newest = job.model.version if job.model is not None else 0
+        gone = [
+            job.versions[number].model
+            for number in sorted(set(versions) & job.versions.keys() - job.pruned - {0, newest})
+            if job.versions[number].model.digest not in starts
+        ]
+        if gone:
+            self.record(records.VersionsPruned(job=job.id, versions=[each.version for each in gone]))
+            self.step.effects.append(effects.DropModels(job.id, tuple(each.digest for each in gone)))
 
     def _adopt_initial(self, job: Job, round_: Round) -> None:
         if not round_.accepted(PhaseKind.INITIALIZE):
             self._fail(job, round_, "no client could make the initial model")
             return
         self._timers.drop(job.id)
-        made = self._book.endings[Assignment(job.id, 0, round_.attempt, round_.phase.kind, round_.phase.clients[0]).id]
+        made = round_.updates[round_.phase.clients[0]]
         self.record(records.VersionMade(job=job.id, version=0, digest=made.digest, length=made.length))
 
     def _fold_or_fail(self, job: Job, round_: Round) -> None:
@@ -215,8 +234,16 @@ class Rounds:
             return
         self._timers.drop(job.id)
         round_.folding = True
-        fold_updates = tuple(effects.FoldUpdate(part.client, part.examples) for part in updates)
-        self.step.effects.append(effects.Fold(job.id, round_.number, round_.attempt, job.model, fold_updates))
+        self.step.effects.append(
+            effects.Fold(
+                job=job.id,
+                round=round_.number,
+                attempt=round_.attempt,
+                base=job.model,
+                base_manifest=job.versions[job.model.version].manifest,
+                updates=tuple(_to_fold(part, round_.updates[part.client]) for part in updates),
+            )
+        )
 
     def _fail(self, job: Job, round_: Round, reason: str) -> None:
         why = "; ".join(f"{part.client}: {part.reason}" for part in round_.parts[-3:] if part.reason)
@@ -258,3 +285,7 @@ class Rounds:
         )
         if job.rounds_done >= job.rounds_max:
             self.change_state(job, JobState.FINISHED)
+
+
+def _to_fold(part: records.Participation, update: UpdateRef) -> effects.FoldUpdate:
+    return effects.FoldUpdate(part.client, part.examples, update.digest, update.length)

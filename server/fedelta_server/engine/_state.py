@@ -33,6 +33,23 @@ class ModelRef:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A version that was made: its model, the attempt that made it, and the digest of its manifest, if it has one."""
+
+    model: ModelRef
+    attempt: int = 0
+    manifest: bytes = b""
+
+
+@dataclass(frozen=True)
+class UpdateRef:
+    """An accepted update: the digest and the length of its file."""
+
+    digest: bytes
+    length: int
+
+
+@dataclass(frozen=True)
 class Decline:
     """A client does not take part in a job: until when (infinity: until it registers again), and why."""
 
@@ -124,6 +141,8 @@ class Round:
     attempt: int
     phase: Phase
     parts: list[Participation] = field(default_factory=list)
+    updates: dict[str, UpdateRef] = field(default_factory=dict)
+    """The updates that were accepted, by client."""
     opened_at: float = 0.0  # volatile
     bytes_up: int = 0  # volatile
     bytes_down: int = 0  # volatile
@@ -156,6 +175,10 @@ class Job:
     initial: ModelRef | None = None
     model: ModelRef | None = None
     """The newest version."""
+    versions: dict[int, Made] = field(default_factory=dict)
+    """All versions by number, also those whose files are gone."""
+    pruned: set[int] = field(default_factory=set)
+    """The versions whose files are given up."""
     rounds_done: int = 0
     failed_attempts: int = 0
     """Attempts at the next round that ended without a result, since it was first opened or the job was resumed."""
@@ -180,6 +203,14 @@ class Job:
     def waits(self) -> bool:
         """Whether a round is to be opened."""
         return self.runnable and self.round is None
+
+    def kept_versions(self) -> Iterator[ModelRef]:
+        """The versions whose files are there."""
+        return (made.model for number, made in self.versions.items() if number not in self.pruned)
+
+    def pruned_versions(self) -> Iterator[ModelRef]:
+        """The versions whose files are given up."""
+        return (self.versions[number].model for number in sorted(self.pruned))
 
     @property
     def next_round(self) -> int:

@@ -14,10 +14,12 @@ class Wake:
 
 @dataclass(frozen=True)
 class FoldUpdate:
-    """One update to be folded: the client's name and its weight."""
+    """One update to be folded: the client's name, its weight, and the digest and length of its file."""
 
     client: str
     examples: int
+    digest: bytes
+    length: int
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,28 @@ class Fold:
     round: int
     attempt: int
     base: ModelRef
+    base_manifest: bytes
+    """The digest of the base's manifest; empty where it has none."""
     updates: tuple[FoldUpdate, ...]
 
 
 @dataclass(frozen=True)
 class DropUpdates:
-    """The update files of this attempt at a round are no longer needed."""
+    """The update files of this attempt at a round are no longer needed for any model."""
 
     job: str
     round: int
     attempt: int
+    folded: bool = False
+    """They are in a version, which can be recomputed as long as they are kept."""
 
 
-Effect = Wake | Fold | DropUpdates
+@dataclass(frozen=True)
+class DropModels:
+    """No version that is kept has these digests on this job's account; another job's may."""
+
+    job: str
+    digests: tuple[bytes, ...]
+
+
+Effect = Wake | Fold | DropUpdates | DropModels

@@ -161,6 +161,13 @@ class ExtendRequested(JobEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PruneRequested(JobEvent):
+    """The files of these versions are no longer wanted. Those that something needs stay all the same."""
+
+    versions: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Folded(JobEvent):
     """The updates of a round were folded; the new model's file is durable."""
 
@@ -168,6 +175,8 @@ class Folded(JobEvent):
     attempt: int
     digest: bytes
     length: int
+    manifest: bytes
+    """The digest of the version's manifest, whose file is durable as well."""
 
 
 @dataclass(frozen=True, kw_only=True)

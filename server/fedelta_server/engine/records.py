@@ -78,7 +78,8 @@ class ParticipationEnded(Record, frozen=True, kw_only=True, tag=True):
 class VersionMade(Record, frozen=True, kw_only=True, tag=True):
     """A model version exists: its file is durable, and in it are the updates that `clients` gave to the attempt.
 
-    The initial model, version 0, is nobody's update.
+    `manifest` is the digest of the file that says what it was made of. The initial model, version 0, is nobody's
+    update and has none.
     """
 
     version: int
@@ -86,6 +87,13 @@ class VersionMade(Record, frozen=True, kw_only=True, tag=True):
     length: int
     attempt: int = 0
     clients: list[str] = []
+    manifest: bytes = b""
+
+
+class VersionsPruned(Record, frozen=True, kw_only=True, tag=True):
+    """The files of these versions are given up: nobody may rely on them from now on."""
+
+    versions: list[int]
 
 
 class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
@@ -123,10 +131,11 @@ AnyRecord = (
     | PhaseOpened
     | ParticipationEnded
     | VersionMade
+    | VersionsPruned
     | RoundClosed
     | RoundFailed
 )
 """Any record; what a journal row decodes to."""
 
-OUTLINE = (JobSubmitted, JobStateChanged, JobExtended, VersionMade)
+OUTLINE = (JobSubmitted, JobStateChanged, JobExtended, VersionMade, VersionsPruned)
 """What an engine is rebuilt from of a job's past, up to its last closed round; from that on, all records."""

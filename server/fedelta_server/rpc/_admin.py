@@ -7,6 +7,7 @@ from typing import Any
 from fedelta.config import Version, parse_job
 from fedelta.errors import BadRequestError, UnavailableError
 from fedelta.v1 import admin_pb2 as pb
+from fedelta_server.best import best_version
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.engine import Client, events
 from fedelta_server.models import ModelImports
@@ -15,7 +16,7 @@ from fedelta_server.rpc._convert import client_message, event_message, job_messa
 from fedelta_server.rpc._guard import Context, guarded, guarded_stream
 from fedelta_server.rpc._subject import Subject, subject
 from fedelta_server.transfers import read_chunks
-from fedelta_server.versions import Versions, best_version
+from fedelta_server.versions import Versions
 
 
 class AdminService:

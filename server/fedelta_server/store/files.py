@@ -1,9 +1,10 @@
 """Payload files below the coordinator's state directory.
 
     models/<digest>.safetensors                                  model versions, named by their BLAKE3 digest
+    manifests/<job>/<version>.json                               what each version was made of
     uploads/<assignment>.<digest>.part                           uploads under way; they outlive a restart
     updates/<job>/<round>.<attempt>/<client>.safetensors         updates that were admitted
-    temp/                                                        output of a fold until it gets its name
+    temp/                                                        output of a fold until it has its name; what goes
     spares/                                                      files that uploads may overwrite
 
 A file gets its final name only after its content is durable, and the name is durable when `keep_update` or
@@ -11,6 +12,7 @@ A file gets its final name only after its content is durable, and the name is du
 """
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -18,7 +20,7 @@ from pathlib import Path
 from fedelta.errors import BadRequestError, StorageError
 from fedelta_server.store._fs import FileSystem
 from fedelta_server.store._upload import Spares, Upload, held_bytes
-from fedelta_server.store.io import storage_errors
+from fedelta_server.store.io import opened, storage_errors
 
 _MAX_COMPONENT_BYTES = 160
 _PART = "part"
@@ -31,6 +33,7 @@ class Files:
     def __init__(self, root: Path, fs: FileSystem | None = None) -> None:
         self._fs = fs or FileSystem()
         self._models = root / "models"
+        self._manifests = root / "manifests"
         self._uploads = root / "uploads"
         self._updates = root / "updates"
         self._temp = root / "temp"
@@ -41,7 +44,7 @@ class Files:
         with storage_errors(root):
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._durable = {root}
-        for directory in (self._models, self._uploads, self._updates, self._temp, self._spare):
+        for directory in (self._models, self._manifests, self._uploads, self._updates, self._temp, self._spare):
             self._ensure(directory)
 
     def has_model(self, digest: bytes) -> bool:
@@ -51,6 +54,10 @@ class Files:
     def model_path(self, digest: bytes) -> Path:
         """Where the model of this digest is, or would be."""
         return self._models / f"{digest.hex()}{_SUFFIX}"
+
+    def manifest_path(self, job: str, version: int) -> Path:
+        """Where the manifest of a version is, or would be."""
+        return self._manifests / _component(job) / f"{version:d}.json"
 
     def upload_path(self, key: str, digest: bytes) -> Path:
         """Where the bytes of an upload are spooled."""
@@ -101,6 +108,36 @@ class Files:
         self._keep(source, target)
         return target
 
+    def keep_manifest(self, data: bytes, job: str, version: int) -> Path:
+        """Writes a manifest and makes it durable under its name; returns its path."""
+        source, target = self.temp(".json"), self.manifest_path(job, version)
+        with opened(source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
+            self._fs.write(fd, source, data, 0)
+        self._keep(source, target)
+        return target
+
+    def put_aside(self, digest: bytes) -> Path | None:
+        """Takes the name from a model's file, which is `remove`d later. None: it is not there.
+
+        It takes no time, as removing a large file does: from one moment to the next `has_model` says that it is gone.
+        """
+        path, aside = self.model_path(digest), self.temp(".gone")
+        if not path.exists():
+            return None
+        self._fs.rename(path, aside)
+        return aside
+
+    def remove(self, aside: Path) -> None:
+        """Removes what was put aside. Killed before, it is swept at the next start."""
+        self._fs.unlink(aside)
+
+    def end_round(self, job: str, round_: int, attempt: int, keep: int) -> None:
+        """Lets go what is left of a round that has its version, but keeps the updates of the last `keep` rounds."""
+        self._drop_uploads(lambda name: name.startswith(_uploads_of(job, round_, attempt)))
+        for directory, number in self._rounds(job):
+            if number <= round_ - keep:
+                self._remove_tree(directory)
+
     def drop_updates(self, job: str, round_: int, attempt: int) -> None:
         """Removes what is left of one attempt at a round, if there is anything: updates, and uploads that broke off.
 
@@ -131,6 +168,12 @@ class Files:
     def temp(self, suffix: str) -> Path:
         """A new path for a file that `keep_model` can take over later; the file is not made."""
         return self._temp / f"{next(self._numbers)}{_component(suffix)}"
+
+    def _rounds(self, job: str) -> list[tuple[Path, int]]:
+        """The directories with updates of a job, each with the number of its round."""
+        directory = self._updates / _component(job)
+        found = self._children(directory) if directory.exists() else []
+        return [(path, int(path.name.partition(".")[0])) for path in found]
 
     def _round(self, job: str, round_: int, attempt: int) -> Path:
         return self._updates / _component(job) / f"{round_:d}.{attempt:d}"

@@ -80,13 +80,13 @@ class Journal:
 
     def rounds(self, job: str) -> list[records.RoundClosed]:
         """The closed rounds of a job, in order."""
-        where = (JOURNAL.c.job == job, JOURNAL.c.kind == records.RoundClosed.__name__)
-        return [entry.record for entry in self._select(*where) if isinstance(entry.record, records.RoundClosed)]
+        return [record for _, record in self.closed(job)]
 
-    def versions(self, job: str) -> list[records.VersionMade]:
-        """The model versions of a job that rounds or a first client made, in order."""
-        where = (JOURNAL.c.job == job, JOURNAL.c.kind == records.VersionMade.__name__)
-        return [entry.record for entry in self._select(*where) if isinstance(entry.record, records.VersionMade)]
+    def closed(self, job: str, after: int = 0) -> list[tuple[int, records.RoundClosed]]:
+        """The rounds of a job that were closed after a sequence number, each with its own, in order."""
+        where = (JOURNAL.c.job == job, JOURNAL.c.kind == records.RoundClosed.__name__, JOURNAL.c.sequence > after)
+        entries = ((entry.sequence, entry.record) for entry in self._select(*where))
+        return [(number, record) for number, record in entries if isinstance(record, records.RoundClosed)]
 
     def committed(self) -> list[records.Record]:
         """The records from which the engine is rebuilt.

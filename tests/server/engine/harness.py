@@ -139,7 +139,15 @@ class Harness:
         fold = self.folds.pop(0)
         digest = digest_of(f"{fold.job}/{fold.round}")
         self.send(
-            events.Folded(at=self.now, job=fold.job, round=fold.round, attempt=fold.attempt, digest=digest, length=100)
+            events.Folded(
+                at=self.now,
+                job=fold.job,
+                round=fold.round,
+                attempt=fold.attempt,
+                digest=digest,
+                length=100,
+                manifest=digest_of(f"manifest of {fold.job}/{fold.round}"),
+            )
         )
         return fold
 

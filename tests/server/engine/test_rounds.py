@@ -52,7 +52,11 @@ def test_the_next_round_opens_in_the_step_that_closes_the_last_one() -> None:
     h.join("ada")
     h.update("ada")
     fold = h.folds[0]
-    step = h.send(events.Folded(at=h.now, job=fold.job, round=1, attempt=fold.attempt, digest=digest_of("x"), length=1))
+    step = h.send(
+        events.Folded(
+            at=h.now, job=fold.job, round=1, attempt=fold.attempt, digest=digest_of("x"), length=1, manifest=b""
+        )
+    )
     assert effects.Wake(("ada",)) in step.effects
     work = h.work("ada")
     assert work is not None

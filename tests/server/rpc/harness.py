@@ -24,6 +24,7 @@ from fedelta.wire import bulk
 from fedelta.wire.channel import translate
 from fedelta.wire.route import Route
 from fedelta_server.coordinator import Coordinator
+from fedelta_server.retention import KEEP_VERSIONS, Keep
 from fedelta_server.rpc import build_server
 from fedelta_server.store._fs import FileSystem
 from fedelta_server.store.files import Files
@@ -258,9 +259,9 @@ def seconds(value: float) -> Duration:
 
 
 @asynccontextmanager
-async def running(state: Path, fs: FileSystem | None = None) -> AsyncIterator[System]:
+async def running(state: Path, fs: FileSystem | None = None, keep: Keep = KEEP_VERSIONS) -> AsyncIterator[System]:
     """A coordinator over a state directory."""
-    coordinator = Coordinator(Journal(f"sqlite:///{state / 'journal.db'}"), Files(state, fs))
+    coordinator = Coordinator(Journal(f"sqlite:///{state / 'journal.db'}"), Files(state, fs), keep)
     await coordinator.start()
     server = await build_server(coordinator)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -10,8 +10,8 @@ import pytest
 from fedelta.config import EvaluateConfig
 from fedelta.errors import BadRequestError, ConfigError, NotFoundError, WrongStateError
 from fedelta.v1 import admin_pb2 as admin
+from fedelta_server.best import best_version
 from fedelta_server.engine import records
-from fedelta_server.versions import best_version
 from tests.server.rpc.harness import (
     BIAS,
     WEIGHT,

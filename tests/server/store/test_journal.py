@@ -156,11 +156,13 @@ def test_entries_after_a_sequence_number(journal: Journal) -> None:
     assert journal.entries("nothing-1") == []
 
 
-def test_rounds_and_versions_of_a_job(journal: Journal) -> None:
+def test_rounds_of_a_job(journal: Journal) -> None:
     journal.append([_submitted("digits-1"), *_round("digits-1", 1), *_round("digits-1", 2)]).result(10)
     journal.append([_submitted("other-1"), *_round("other-1", 1)]).result(10)
     assert [closed.number for closed in journal.rounds("digits-1")] == [1, 2]
-    assert [made.version for made in journal.versions("digits-1")] == [1, 2]
+    (first, _), (last, _) = journal.closed("digits-1")
+    assert [closed.number for _, closed in journal.closed("digits-1", after=first)] == [2]
+    assert journal.closed("digits-1", after=last) == []
     assert [closed.job for closed in journal.rounds("other-1")] == ["other-1"]
 
 

@@ -1,0 +1,73 @@
+"""Which files of past rounds are kept."""
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fedelta.config import EvaluateConfig
+from fedelta_server.best import best_version
+from fedelta_server.engine import Job
+from fedelta_server.store.journal import Journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What an operator wants to be kept of each job."""
+
+    updates: int = 0
+    """The update files of so many last rounds, so that `fedelta verify` can recompute these."""
+    versions: int = 0
+    """So many last versions. 0: all."""
+    every: int = 0
+    """Besides the last ones every so many-th version. 0: none."""
+
+    def prunable(self, job: Job, best: int | None) -> tuple[int, ...]:
+        """The versions of a job that are not wanted: neither among the last, nor a multiple, nor the best, nor 0."""
+        if not self.versions or job.model is None:
+            return ()
+        first = job.model.version - self.versions + 1
+        found = (number for number in job.versions if 0 < number < first and number not in job.pruned)
+        return tuple(number for number in found if number != best and (not self.every or number % self.every))
+
+    def with_updates(self, job: Job) -> set[tuple[str, int, int]]:
+        """The rounds (job, round, attempt) of a job whose update files are kept."""
+        if job.model is None:
+            return set()
+        first = max(1, job.model.version - self.updates + 1)
+        return {(job.id, number, made.attempt) for number, made in job.versions.items() if number >= first}
+
+
+KEEP_VERSIONS = Keep()
+"""All versions, no updates."""
+
+
+class Evaluation(NamedTuple):
+    """A round's number and what its evaluation gave."""
+
+    number: int
+    metrics: dict[str, float]
+
+
+@dataclass
+class _Seen:
+    sequence: int = 0
+    rounds: list[Evaluation] = field(default_factory=list)
+
+
+class Best:
+    """The best version of each job. Reads of the journal only what came since it was last asked. Safe with threads."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
+        self._lock = threading.Lock()
+
+    def of(self, job: str, evaluate: EvaluateConfig) -> int | None:
+        """The best version of a job's closed rounds. None: none was evaluated by what counts."""
+        with self._lock:
+            seen = self._seen[job]
+            for sequence, closed in self._journal.closed(job, seen.sequence):
+                seen.rounds.append(Evaluation(closed.number, closed.metrics))
+                seen.sequence = sequence
+            return best_version(evaluate, seen.rounds)
