@@ -2,9 +2,12 @@
 
 import sys
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-with grpc.insecure_channel(sys.argv[1]) as channel:
+from fedelta.wire.channel import connect
+from fedelta.wire.route import Route
+
+# Never through a proxy, whatever the environment of the container names.
+with connect(Route(target=sys.argv[1])) as channel:
     answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=3)
 sys.exit(answer.status != health_pb2.HealthCheckResponse.SERVING)
