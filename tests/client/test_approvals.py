@@ -7,6 +7,7 @@ import pty
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import bell
 from fedelta_client.approval import Approval, Approvals, describe
 from fedelta_client.cli import client as command
+from fedelta_client.policy._hours import DAYS
+from fedelta_client.question import Question
 from tests.client.fake import FakeCoordinator
 from tests.client.jobs import model_file, update_file
 from tests.client.process import ClientProcess, started
@@ -41,10 +44,10 @@ def asked(**changes: Any) -> Approval:
 
 @asynccontextmanager
 async def site(
-    where: Path, terminal: int | None = None, port: int = 0
+    where: Path, terminal: int | None = None, port: int = 0, *more: str
 ) -> AsyncIterator[tuple[FakeCoordinator, ClientProcess]]:
     """A client whose operator is asked, and its coordinator."""
-    options = ("--approve", "--spool", str(where / "spool"))
+    options = ("--approve", "--spool", str(where / "spool"), *more)
     async with FakeCoordinator(port=port) as fake, started(fake.address, where, *options, terminal=terminal) as client:
         await fake.next("Register")
         yield fake, client
@@ -167,6 +170,36 @@ def test_a_question_that_was_answered_elsewhere_is_not_asked_any_more(tmp_path: 
                 await fake.update()
                 offer(fake, job="job-2")
                 assert await declined(fake) == DENIED
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_is_no_answer_to_what_the_job_asks_by_then(tmp_path: Path) -> None:
+    approvals, changed = Approvals(tmp_path), asked(train={"lr": 100})
+    question = Question(approvals, on_answer=lambda: pytest.fail("nothing was decided"))
+    approvals.decision(ASKED)
+    question.ask(ASKED)
+    approvals.decision(changed)
+    question.answer("yes\n")
+    assert approvals.all() == [changed]
+
+
+def test_operators_are_asked_outside_of_the_hours_but_not_about_what_is_refused_for_good(tmp_path: Path) -> None:
+    in_three_days = DAYS[(datetime.now().astimezone().weekday() + 3) % 7]
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f'[[hours]]\ndays = ["{in_three_days}"]\n[train.add]\nmax = 1\n')
+
+    async def scenario() -> None:
+        async with site(tmp_path, None, 0, "--policy", str(policy)) as (fake, _):
+            offer(fake, job="never", add=2)
+            assert "train.add = 2" in await declined(fake)
+            offer(fake)
+            assert await declined(fake) == WAITS
+            assert [each.job for each in Approvals(tmp_path / "spool" / "approvals").all()] == ["job-1"]
+            at(tmp_path, "approve", "job-1")
+            await fake.next("Register")
+            offer(fake)
+            assert (await fake.next("ReportFailure")).HasField("retry_after")
 
     asyncio.run(scenario())
 

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from blake3 import blake3
 from click.testing import CliRunner, Result
@@ -134,6 +135,21 @@ def test_a_client_whose_ledger_cannot_be_written_does_not_begin(tmp_path: Path) 
             assert await client.exits() == 1
             assert "ledger.jsonl, which says what leaves this site, cannot be written" in client.said[-1]
             assert not fake.registered
+
+    asyncio.run(scenario())
+
+
+def test_a_ledger_that_cannot_be_written_any_more_ends_the_client_and_nothing_leaves(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        options = ("--spool", str(tmp_path / "spool"))
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path, *options) as client:
+            await client.says("connected")
+            most = (tmp_path / "spool" / "ledger.jsonl").stat().st_size
+            psutil.Process(client.process.pid).rlimit(psutil.RLIMIT_FSIZE, (most, most))
+            fake.assign(pb.ASSIGNMENT_KIND_INITIALIZE)
+            assert await client.exits() == 1
+            assert "cannot be written: File too large. Nothing leaves without it" in client.said[-1]
+            assert not fake.uploads
 
     asyncio.run(scenario())
 

@@ -251,6 +251,29 @@ def test_windows_go_over_midnight(full: Policy, now: datetime, left: timedelta) 
     assert verdict == (Declined("it is outside of the policy's hours", left) if left else Accepted())
 
 
+def test_a_window_that_has_just_closed_opens_a_week_later() -> None:
+    policy = Policy(hours=(Window(days=("mon",), start=ClockTime(0), end=ClockTime(60)),))
+    closed = Declined("it is outside of the policy's hours", timedelta(days=7) - timedelta(hours=2))
+    assert policy.judge(OFFER, Usage(), MONDAY + timedelta(hours=2)) == closed
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "wanted"),
+    [
+        (ValueRule(one_of=(1, "a")), True, "one of 1, 'a'"),
+        (ValueRule(one_of=(True,)), 1, "one of True"),
+        (ValueRule(one_of=(1, "a")), 1.0, ""),
+        (ValueRule(one_of=(1, "a")), ["a", 1], ""),
+        (ValueRule(one_of=(1, "a")), ["a", 2], "one of 1, 'a'"),
+        (ValueRule(min=0.5), 0.5, ""),
+        (ValueRule(max=0.5), "0.1", "at most 0.5"),
+        (ValueRule(), {"any": [None]}, ""),
+    ],
+)
+def test_a_rule_says_what_it_wants(rule: ValueRule, value: Any, wanted: str) -> None:
+    assert rule.wants(value) == wanted
+
+
 def test_what_takes_longest_to_heal_is_named(full: Policy) -> None:
     used = Usage(uploaded_bytes_today=20_000_000)
     at_nine = full.judge(OFFER, used, MONDAY + timedelta(hours=9))
