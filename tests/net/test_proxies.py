@@ -158,8 +158,8 @@ def test_a_proxy_that_makes_no_tunnel_is_named_with_the_remedy(answer: bytes, wh
     [
         (status(400), "made a tunnel, but what answers in it is no coordinator"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "made a tunnel, but what answers in it is no coordinator"),
-        (TLS_ALERT, "closed the connection before the coordinator said anything"),
-        (b"", "closed the connection before the coordinator said anything"),
+        (TLS_ALERT, "closed the connection or said nothing"),
+        (b"", "closed the connection or said nothing"),
     ],
 )
 def test_a_tunnel_that_ends_elsewhere_is_told_from_a_refusal(answer: bytes, why: str) -> None:
@@ -192,11 +192,12 @@ def test_a_port_that_speaks_something_else_is_told_from_a_coordinator(answer: by
     asyncio.run(scenario())
 
 
-NO_NAME = "the name nowhere.invalid is not known here); check its spelling"
-NOBODY = "connection refused); is `fedelta server` running there?"
-NO_PROXY = "nothing listens at the proxy's address); check host and port of the proxy"
-NO_ANSWER = "did not answer within 1 s); check host and port, and that a firewall lets this machine connect to it"
-NO_WORD = "a connection was made, but nothing was said on it within 1 s); check the port"
+NO_NAME = r"the name nowhere.invalid is not known here\); check its spelling"
+NOBODY = r"connection refused\); is `fedelta server` running there\?"
+NO_PROXY = r"nothing listens at the proxy's address\); check host and port of the proxy"
+NO_ANSWER = r"did not answer within 1 s\); check host and port, and that a firewall lets this machine connect to it"
+NO_WORD = r"a connection was made, but nothing was said on it within 1 s\); check the port"
+NO_TUNNEL = r"127.0.0.1:\d+ did not answer within 1 s\)|.* closed the connection or said nothing for 1 s\)"
 
 
 def test_what_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,15 +210,15 @@ def test_what_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
             with dead_port() as port:
                 dead, far = f"127.0.0.1:{port}", "nowhere.invalid:1"
                 direct = {closed: NOBODY, far: NO_NAME, dead: f"{dead} {NO_ANSWER}", mute: NO_WORD}
-                proxied = {closed: NO_PROXY, far: NO_NAME, dead: f"{dead} {NO_ANSWER}", mute: f"{mute} {NO_ANSWER}"}
+                proxied = {closed: NO_PROXY, far: NO_NAME, dead: NO_TUNNEL, mute: NO_TUNNEL}
                 found = await asyncio.gather(
                     *(refused(str(each)) for each in direct), *(refused(FAR, f"http://{each}") for each in proxied)
                 )
-            ends = [f"at {each} ({end}" for each, end in direct.items()]
-            ends += [f"at {FAR} {through(each)} ({end}" for each, end in proxied.items()]
+            ends = [rf"at {each} \({end}" for each, end in direct.items()]
+            ends += [rf"at {FAR} {through(each)} \({end}" for each, end in proxied.items()]
             for error, end in zip(found, ends, strict=True):
                 assert isinstance(error, UnreachableError)
-                assert error.message.startswith(f"no coordinator answers {end}")
+                assert re.match(f"no coordinator answers {end}", error.message), error.message
 
     asyncio.run(scenario())
 

@@ -93,7 +93,8 @@ _PROXIED = (
     ),
     _Cause(
         r"Socket closed|Connection reset|Broken pipe",
-        "the proxy, or what is behind it, closed the connection before the coordinator said anything",
+        # Some versions of gRPC say the same where they gave up waiting for the proxy's answer.
+        "the proxy, or what is behind it, closed the connection or said nothing for {seconds} s",
         f"{_BEYOND}; a proxy that looks into tunnels, for example one that expects TLS, must leave this one alone",
     ),
     _Cause(r"before receiving SETTINGS", "the proxy made a tunnel, but nothing comes out of it", _BEYOND),

@@ -44,6 +44,8 @@ class Route:
             ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),
             ("grpc.keepalive_time_ms", int(self.keepalive_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", KEEPALIVE_ANSWER_SECONDS * 1000),
+            # Where a ping of another kind was under way, this is what counts; gRPC's own limit is a minute.
+            ("grpc.http2.ping_timeout_ms", KEEPALIVE_ANSWER_SECONDS * 1000),
             ("grpc.http2.max_pings_without_data", 0),
             # gRPC reads some of the usual variables in its own way, and would except hosts from a proxy named by URL.
             ("grpc.enable_http_proxy", 0),
