@@ -89,5 +89,6 @@ def connect(server: str, *, timeout: float = 30) -> "AdminClient":
     quiet_grpc()
     from fedelta.admin import AdminClient
 
-    proxy = click.get_current_context().meta.get(_PROXY, ProxySetting())
-    return AdminClient(server, proxy=proxy, timeout=timeout)
+    context = click.get_current_context(silent=True)
+    proxy = context.meta.get(_PROXY) if context is not None else None
+    return AdminClient(server, proxy=proxy or ProxySetting(), timeout=timeout)
