@@ -5,10 +5,12 @@ Whatever goes wrong here goes unsaid: somebody is in the middle of typing.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+
+from fedelta.cli._options import connect
 
 if TYPE_CHECKING:
     from fedelta.admin import AdminClient
@@ -17,6 +19,13 @@ ANSWER_SECONDS = 1.0
 """A coordinator that takes longer is not waited for."""
 
 MODEL_SUFFIX = ".safetensors"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def job_argument(command: F) -> F:
+    """ID: a job; shells complete it."""
+    return click.argument("job_id", metavar="ID", shell_complete=jobs)(command)
 
 
 def jobs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -44,8 +53,6 @@ def _beginning(incomplete: str, found: Iterable[tuple[str, str]]) -> list[Comple
 
 def _asked(context: click.Context, question: "Callable[[AdminClient], list[tuple[str, str]]]") -> list[tuple[str, str]]:
     """What the coordinator says that the command line or the environment names; nothing where it says nothing."""
-    from fedelta.cli._options import connect
-
     try:
         with context.scope(cleanup=False), connect(context.params["server"], timeout=ANSWER_SECONDS) as admin:
             return question(admin)

@@ -8,7 +8,6 @@ from click.core import ParameterSource
 
 from fedelta._logs import quiet_grpc
 from fedelta._names import DEFAULT_PORT, address
-from fedelta.cli import _complete
 from fedelta.errors import ConfigError
 from fedelta.wire.proxy import ProxySetting
 
@@ -67,11 +66,6 @@ def server_options(command: F) -> F:
         help="The coordinator.",
     )
     return option(proxy(insecure_option(command)))
-
-
-def job_argument(command: F) -> F:
-    """ID: a job; shells complete it."""
-    return click.argument("job_id", metavar="ID", shell_complete=_complete.jobs)(command)
 
 
 def json_option(command: F) -> F:

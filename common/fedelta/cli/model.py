@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedelta.cli import _complete
-from fedelta.cli._options import connect, insecure_option, job_argument, json_option, server_options
+from fedelta.cli._complete import job_argument
+from fedelta.cli._options import connect, insecure_option, json_option, server_options
 from fedelta.cli._output import numbers, print_json, print_table, short, size
 from fedelta.cli._version_name import VersionName
 from fedelta.errors import ConfigError, FedeltaError, LearnerError

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedelta.cli._options import connect, job_argument, json_option, plain_option, server_options
+from fedelta.cli._complete import job_argument
+from fedelta.cli._options import connect, json_option, plain_option, server_options
 from fedelta.cli._output import print_json, print_table
 from fedelta.cli.job import wait_for
 from fedelta.errors import ConfigError
