@@ -37,8 +37,9 @@ class Held(FakeCoordinator):
         yield from (pb.WatchJobResponse(event=event) for event in self.ending)
 
     def stop(self) -> None:
-        self.let_go.set()
         super().stop()
+        # Not before: a watch that is let go tells the ending.
+        self.let_go.set()
 
 
 class Terminal:
