@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_every_command_is_listed() -> None:
     listed = run("--help").stdout.partition("Commands:")[2].split("\n")
-    commands = ["demo", "server", "client", "job", "clients", "model", "stats", "completion"]
+    commands = ["demo", "server", "client", "job", "clients", "model", "stats", "verify", "disk", "completion"]
     assert [line.split()[0] for line in listed if line] == commands
 
 

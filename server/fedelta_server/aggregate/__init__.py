@@ -1,5 +1,6 @@
 """Admission of tensor files, and the fold of updates into the next model version. Blocking code for threads."""
 
+from fedelta_server.aggregate._distance import distance
 from fedelta_server.aggregate._fold import Folded, WeightedUpdate, fold
 from fedelta_server.aggregate.admission import (
     Admitted,
@@ -40,6 +41,7 @@ __all__ = [
     "build_aggregator",
     "build_optimizer",
     "check_weight",
+    "distance",
     "file_digest",
     "fold",
     "import_model",

@@ -1,14 +1,7 @@
-"""Payload files below the coordinator's state directory.
+"""Payload files below the coordinator's state directory; `layout` says where each lies.
 
-    models/<digest>.safetensors                                  model versions, named by their BLAKE3 digest
-    manifests/<job>/<version>.json                               what each version was made of
-    uploads/<assignment>.<digest>.part                           uploads under way; they outlive a restart
-    updates/<job>/<round>.<attempt>/<client>.safetensors         updates that were admitted
-    temp/                                                        output of a fold until it has its name; what goes
-    spares/                                                      files that uploads may overwrite
-
-A file gets its final name only after its content is durable, and the name is durable when `keep_update` or
-`keep_model` returns: whoever commits a row after that never names a file that a power failure takes away.
+A file gets its final name only after its content is durable, and the name is durable when `keep_update`, `keep_model`
+or `keep_manifest` returns: whoever commits a row after that never names a file that a power failure takes away.
 """
 
 import itertools
@@ -21,10 +14,7 @@ from fedelta.errors import BadRequestError, StorageError
 from fedelta_server.store._fs import FileSystem
 from fedelta_server.store._upload import Spares, Upload, held_bytes
 from fedelta_server.store.io import opened, storage_errors
-
-_MAX_COMPONENT_BYTES = 160
-_PART = "part"
-_SUFFIX = ".safetensors"
+from fedelta_server.store.layout import Layout, component
 
 
 class Files:
@@ -32,19 +22,14 @@ class Files:
 
     def __init__(self, root: Path, fs: FileSystem | None = None) -> None:
         self._fs = fs or FileSystem()
-        self._models = root / "models"
-        self._manifests = root / "manifests"
-        self._uploads = root / "uploads"
-        self._updates = root / "updates"
-        self._temp = root / "temp"
-        self._spare = root / "spares"
-        self._spares = Spares(self._spare, self._fs)
+        self._layout = Layout(root)
+        self._spares = Spares(self._layout.spares, self._fs)
         self._numbers = itertools.count()
         self._lock = threading.RLock()
         with storage_errors(root):
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._durable = {root}
-        for directory in (self._models, self._manifests, self._uploads, self._updates, self._temp, self._spare):
+        for directory in self._layout.directories:
             self._ensure(directory)
 
     def has_model(self, digest: bytes) -> bool:
@@ -53,19 +38,19 @@ class Files:
 
     def model_path(self, digest: bytes) -> Path:
         """Where the model of this digest is, or would be."""
-        return self._models / f"{digest.hex()}{_SUFFIX}"
+        return self._layout.model(digest)
 
     def manifest_path(self, job: str, version: int) -> Path:
         """Where the manifest of a version is, or would be."""
-        return self._manifests / _component(job) / f"{version:d}.json"
+        return self._layout.manifest(job, version)
 
     def upload_path(self, key: str, digest: bytes) -> Path:
         """Where the bytes of an upload are spooled."""
-        return self._uploads / f"{_component(key)}.{digest.hex()}.{_PART}"
+        return self._layout.upload(key, digest)
 
     def update_path(self, job: str, round_: int, attempt: int, client: str) -> Path:
         """Where an admitted update is, or would be."""
-        return self._round(job, round_, attempt) / f"{_component(client)}{_SUFFIX}"
+        return self._layout.update(job, round_, attempt, client)
 
     def open_upload(self, key: str, digest: bytes, length: int, offset: int) -> Upload:
         """Opens the upload of `key` (an assignment) to go on at byte `offset`; what is held beyond it is cut off.
@@ -134,7 +119,7 @@ class Files:
     def end_round(self, job: str, round_: int, attempt: int, keep: int) -> None:
         """Lets go what is left of a round that has its version, but keeps the updates of the last `keep` rounds."""
         self._drop_uploads(lambda name: name.startswith(_uploads_of(job, round_, attempt)))
-        for directory, number in self._rounds(job):
+        for directory, number in self._layout.rounds(job):
             if number <= round_ - keep:
                 self._remove_tree(directory)
 
@@ -143,7 +128,7 @@ class Files:
 
         Later uploads may overwrite the updates.
         """
-        self._remove_tree(self._round(job, round_, attempt))
+        self._remove_tree(self._layout.round(job, round_, attempt))
         self._drop_uploads(lambda name: name.startswith(_uploads_of(job, round_, attempt)))
 
     def drop_spares(self) -> None:
@@ -157,40 +142,31 @@ class Files:
         """
         prefixes = tuple(_uploads_of(*which) for which in live)
         self._drop_uploads(lambda name: not name.startswith(prefixes))
-        for path in (*self._children(self._temp), *self._children(self._spare)):
+        for path in (*self._children(self._layout.temp), *self._children(self._layout.spares)):
             self._fs.unlink(path)
-        keep = {self._round(*which) for which in live}
-        for job in self._children(self._updates):
+        keep = {self._layout.round(*which) for which in live}
+        for job in self._children(self._layout.updates):
             for directory in self._children(job):
                 if directory not in keep:
                     self._remove_tree(directory)
 
     def temp(self, suffix: str) -> Path:
         """A new path for a file that `keep_model` can take over later; the file is not made."""
-        return self._temp / f"{next(self._numbers)}{_component(suffix)}"
-
-    def _rounds(self, job: str) -> list[tuple[Path, int]]:
-        """The directories with updates of a job, each with the number of its round."""
-        directory = self._updates / _component(job)
-        found = self._children(directory) if directory.exists() else []
-        return [(path, int(path.name.partition(".")[0])) for path in found]
-
-    def _round(self, job: str, round_: int, attempt: int) -> Path:
-        return self._updates / _component(job) / f"{round_:d}.{attempt:d}"
+        return self._layout.temp / f"{next(self._numbers)}{component(suffix)}"
 
     def _drop_uploads(self, chosen: Callable[[str], bool]) -> None:
-        for path in self._children(self._uploads):
+        for path in self._children(self._layout.uploads):
             if chosen(path.name):
                 self._fs.unlink(path)
 
     def _drop_parts(self, key: str, keep: Path | None) -> None:
-        for path in self._children(self._uploads):
+        for path in self._children(self._layout.uploads):
             part = path.name.removesuffix(".held")
             if part.rsplit(".", 2)[0] == key and (keep is None or part != keep.name):
                 self._fs.unlink(path)
 
     def _check_free(self, path: Path, needed: int) -> None:
-        free = self._fs.free_bytes(self._uploads)
+        free = self._fs.free_bytes(self._layout.uploads)
         if needed > free:
             raise StorageError(f"{path}: the disk is full: {needed} bytes are needed, {free} are free")
 
@@ -226,10 +202,3 @@ class Files:
 def _uploads_of(job: str, round_: int, attempt: int) -> str:
     """How the uploads of a round begin: their keys are the ids of its assignments."""
     return f"{job}.{round_}.{attempt}."
-
-
-def _component(text: str) -> str:
-    """The text, if it is safe as part of a file name. Names are checked where they come in; this is the last guard."""
-    if not text.isprintable() or "/" in text or text in ("", ".", "..") or len(text.encode()) > _MAX_COMPONENT_BYTES:
-        raise BadRequestError(f"{text[:80]!r} cannot be part of a file name")
-    return text

@@ -249,6 +249,11 @@ class System:
         messages = [message async for message in call(admin.DownloadModelRequest(job_id=job_id, **which))]
         return messages[0].header, b"".join(messages[1:])
 
+    async def settle(self) -> None:
+        """Waits until the coordinator has nothing left to do."""
+        while self.coordinator._tasks:
+            await asyncio.gather(*self.coordinator._tasks, return_exceptions=True)
+
     async def states(self) -> dict[str, admin.ClientState.ValueType]:
         response = await self.operator.ListClients(admin.ListClientsRequest())
         return {client.name: client.state for client in response.clients}

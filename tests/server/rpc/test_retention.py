@@ -47,12 +47,6 @@ async def run_rounds(system: System, client: Client, *accuracies: float) -> str:
     return job_id
 
 
-async def settle(system: System) -> None:
-    """Waits until the coordinator has nothing left to do."""
-    while system.coordinator._tasks:
-        await next(iter(system.coordinator._tasks))
-
-
 def stored(state: Path) -> list[int]:
     """The versions whose files are there."""
     names = {path.stem for path in (state / "models").iterdir()}
@@ -77,7 +71,7 @@ def test_versions_are_kept_as_the_operator_says(
     async def scenario() -> None:
         async with running(tmp_path, keep=keep) as system:
             job_id = await run_rounds(system, await system.joined("a"), *accuracies)
-            await settle(system)
+            await system.settle()
             assert stored(tmp_path) == kept
             for version in kept:
                 assert (await system.download(job_id, version=version))[1] == model_plus(version)
@@ -89,7 +83,7 @@ def test_who_asks_for_a_pruned_version_hears_which_there_are(tmp_path: Path) -> 
     async def scenario() -> None:
         async with running(tmp_path, keep=EVERY_SECOND) as system:
             job_id = await run_rounds(system, await system.joined("a"), *[0.0] * 5)
-            await settle(system)
+            await system.settle()
             error = await failure(system.download(job_id, version=3))
             assert isinstance(error, NotFoundError)
             assert "version 3 of job 'digits-1' was pruned: the coordinator keeps 0, 2 and 4 to 5" in error.message
@@ -106,7 +100,7 @@ def test_a_version_that_another_job_started_from_stays(tmp_path: Path) -> None:
             job_id = await run_rounds(system, client, *[0.0] * 4)
             second = await system.operator.SubmitJob(admin.SubmitJobRequest(toml=job_toml(init=f"job:{job_id}@2")))
         async with running(tmp_path, keep=Keep(versions=1)) as system:
-            await settle(system)
+            await system.settle()
             assert stored(tmp_path) == [0, 2, 4]
             client = await system.joined("a")
             assert (await client.fetch((await client.work()).id))[1] == model_plus(2)
@@ -136,7 +130,7 @@ def test_a_file_that_two_versions_share_stays_for_the_one_that_is_kept(tmp_path:
             for add in (1.0, 0.0, 0.0):
                 await client.push((await client.work()).id, update_file(add))
             await system.watch(job_id)
-            await settle(system)
+            await system.settle()
             assert stored(tmp_path) == [0, 1]
             assert (await system.download(job_id, version=3))[1] == model_plus(1)
 
@@ -151,10 +145,10 @@ def test_killed_between_the_record_and_the_removal_it_is_removed_at_the_next_sta
             killed.setattr(Coordinator, "_drop_models", lambda *_: None)
             async with running(tmp_path, keep=LAST_TWO) as system:
                 job_id = await run_rounds(system, await system.joined("a"), *[0.0] * 4)
-                await settle(system)
+                await system.settle()
         assert stored(tmp_path) == [0, 1, 2, 3, 4]
         async with running(tmp_path) as system:
-            await settle(system)
+            await system.settle()
             assert stored(tmp_path) == [0, 3, 4]
             assert "pruned" in (await failure(system.download(job_id, version=1))).message
 
@@ -172,7 +166,7 @@ def test_killed_while_a_file_is_removed_the_rest_of_it_is_swept(
             killed.setattr(Coordinator, "_remove", never)
             async with running(tmp_path, keep=LAST_TWO) as system:
                 await run_rounds(system, await system.joined("a"), *[0.0] * 3)
-                await settle(system)
+                await system.settle()
         assert len(list((tmp_path / "temp").iterdir())) == 1
         async with running(tmp_path):
             assert list((tmp_path / "temp").iterdir()) == []
@@ -190,10 +184,10 @@ def test_a_disk_that_fails_delays_the_removal_to_the_next_start(tmp_path: Path) 
     async def scenario() -> None:
         async with running(tmp_path, Stubborn(), LAST_TWO) as system:
             await run_rounds(system, await system.joined("a"), *[0.0] * 3)
-            await settle(system)
+            await system.settle()
         assert stored(tmp_path) == [0, 1, 2, 3]
         async with running(tmp_path) as system:
-            await settle(system)
+            await system.settle()
             assert stored(tmp_path) == [0, 2, 3]
 
     run(scenario)
@@ -209,7 +203,7 @@ def test_updates_of_the_last_rounds_are_kept_across_restarts(tmp_path: Path) -> 
     async def scenario() -> None:
         async with running(tmp_path, keep=Keep(updates=2)) as system:
             job_id = await run_rounds(system, await system.joined("a"), *[0.0] * 3)
-            await settle(system)
+            await system.settle()
             assert updates_of(tmp_path, job_id) == kept
         async with running(tmp_path, keep=Keep(updates=2)):
             assert updates_of(tmp_path, job_id) == kept
@@ -231,7 +225,7 @@ def test_updates_of_an_attempt_that_failed_are_not_kept(tmp_path: Path) -> None:
             for client in (a, b):
                 await client.push((await client.work()).id, update_file(1.0))
             await system.watch(job_id)
-            await settle(system)
+            await system.settle()
             assert updates_of(tmp_path, job_id) == ["1.2/a.safetensors", "1.2/b.safetensors"]
 
     run(scenario)
