@@ -14,7 +14,7 @@ from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
 _log = logging.getLogger("fedelta_server.jobs")
 
-_EXPECTED = (Outcome.ACCEPTED, Outcome.CANCELLED)
+_EXPECTED = (Outcome.ACCEPTED, Outcome.CANCELLED, Outcome.RELEASED)
 """What is told only on request: it is the rule, or it is of one's own doing."""
 
 
@@ -26,7 +26,7 @@ def tell(record: records.Record) -> None:
 
 def _round(record: records.Record) -> int | None:
     match record:
-        case records.PhaseOpened() | records.ParticipationEnded() | records.RoundFailed():
+        case records.PhaseOpened() | records.PhaseExtended() | records.ParticipationEnded() | records.RoundFailed():
             return record.round
         case records.RoundClosed():
             return record.number
@@ -45,7 +45,7 @@ def _level(record: records.Record) -> int:
             return logging.WARNING
         case records.JobStateChanged(state=JobState.FAILED):
             return logging.ERROR
-        case records.PhaseOpened() | records.VersionsPruned():
+        case records.PhaseOpened() | records.PhaseExtended() | records.VersionsPruned():
             return logging.DEBUG
         case records.VersionMade() if record.version:
             return logging.DEBUG
@@ -79,6 +79,11 @@ def _(record: records.JobExtended) -> str:
 def _(record: records.PhaseOpened) -> str:
     again = f", attempt {record.attempt}" if record.attempt > 1 else ""
     return f"{record.phase} opened for {plural(len(record.clients), 'client')}{again}: {', '.join(record.clients)}"
+
+
+@words.register
+def _(record: records.PhaseExtended) -> str:
+    return f"{record.phase} in place of those that dropped out: {', '.join(record.clients)}"
 
 
 @words.register

@@ -1,6 +1,6 @@
 """What is known of a job that is followed, event by event."""
 
-from fedelta.admin import JobExtended, JobState, Outcome, Phase, RoundFailed, VersionMade
+from fedelta.admin import JobExtended, JobState, Outcome, Phase, PhaseExtended, RoundFailed, VersionMade
 from fedelta.cli._progress import Progress, away, with_clients
 from tests.cli.following import at, client, closed, ended, opened, state, told
 
@@ -20,6 +20,12 @@ def test_a_phase_is_open_until_its_round_is_closed() -> None:
     assert (known.open.phase, known.open.ended) == (Phase.EVALUATE, {})
     known = told((3, closed(1, {"accuracy": 0.5})), progress=known)
     assert (known.open, known.rounds_done, known.metrics) == (None, 1, {"accuracy": 0.5})
+
+
+def test_clients_that_take_the_place_of_others_are_counted() -> None:
+    known = told((0, opened(1, AB)), (1, PhaseExtended(round=1, attempt=1, phase=Phase.TRAIN, clients=("aa",))))
+    assert known.open is not None
+    assert known.open.clients == ("a", "aa", "b")
 
 
 def test_what_ends_without_a_round_closes_the_phase_too() -> None:

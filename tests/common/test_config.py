@@ -84,6 +84,8 @@ def test_most_of_a_job_file_may_be_left_out() -> None:
         ('[server_optimizer]\nname = "adm"', "server_optimizer.name = 'adm' is not known; known are sgd"),
         ('[aggregator]\nname = "median?"', "aggregator.name = 'median?' is not known; known are mean"),
         ("clients = 3\nfraction = 0.5", "rounds.clients and rounds.fraction exclude each other"),
+        ("over_select = 1.3", "rounds.over_select = 1.3 needs rounds.clients or rounds.fraction"),
+        ("clients = 2\nover_select = 0.9", "rounds.over_select"),
         ("clients = 2\nmin_updates = 3", "rounds.min_updates = 3 can never be reached with rounds.clients = 2"),
         ("min_clients = 2\nmin_updates = 3", "rounds.min_clients = 2 would open rounds that cannot reach"),
         ("max = 4", "job.toml: not TOML"),

@@ -59,6 +59,13 @@ CASES = [
         {"round": 3},
         "train opened for 2 clients, attempt 2: a, b",
     ),
+    (
+        records.PhaseExtended(job="j-1", round=3, attempt=1, phase=PhaseKind.TRAIN, clients=["c", "d"], turns=4),
+        "debug",
+        {"round": 3},
+        "train in place of those that dropped out: c, d",
+    ),
+    (ended(Outcome.RELEASED, "enough"), "debug", {"round": 3, "client": "a"}, "train released: enough"),
     (ended(Outcome.ACCEPTED), "debug", {"round": 3, "client": "a"}, "train accepted: 10 examples in 1.50 s"),
     (ended(Outcome.CANCELLED, "stopped"), "debug", {"round": 3, "client": "a"}, "train cancelled: stopped"),
     (ended(Outcome.FAILED, "no data"), "info", {"round": 3, "client": "a"}, "train failed: no data"),

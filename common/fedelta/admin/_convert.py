@@ -111,6 +111,15 @@ def _phase_opened(message: pb.PhaseOpened) -> t.PhaseOpened:
     )
 
 
+def _phase_extended(message: pb.PhaseExtended) -> t.PhaseExtended:
+    return t.PhaseExtended(
+        round=message.round,
+        attempt=message.attempt,
+        phase=_phase(message.phase),
+        clients=tuple(message.clients),
+    )
+
+
 def _participation_ended(message: pb.ParticipationEnded) -> t.ParticipationEnded:
     return t.ParticipationEnded(round=message.round, participation=participation(message.participation))
 
@@ -134,6 +143,7 @@ def _extended(message: pb.JobExtended) -> t.JobExtended:
 _EVENTS: dict[str, Callable[[Any], Any]] = {
     "state_changed": _state_changed,
     "phase_opened": _phase_opened,
+    "phase_extended": _phase_extended,
     "participation_ended": _participation_ended,
     "version_made": _version_made,
     "round_closed": _round_closed,

@@ -44,6 +44,7 @@ class Outcome(enum.StrEnum):
     RETURNED = "returned"
     REJECTED = "rejected"
     DECLINED = "declined"
+    RELEASED = "released"
     UNKNOWN = "unknown"
 
 
@@ -171,6 +172,17 @@ class PhaseOpened:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseExtended:
+    """Further clients were asked in an open phase, in place of some that dropped out."""
+
+    round: int
+    attempt: int
+    phase: Phase
+    clients: tuple[str, ...]
+    """Those that take part from now on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ParticipationEnded:
     """One client's part in an open round ended."""
 
@@ -218,4 +230,13 @@ class Event:
     sequence: int
     """Increases from event to event; numbers may be missing."""
     time: datetime
-    what: StateChanged | PhaseOpened | ParticipationEnded | VersionMade | RoundClosed | RoundFailed | JobExtended
+    what: (
+        StateChanged
+        | PhaseOpened
+        | PhaseExtended
+        | ParticipationEnded
+        | VersionMade
+        | RoundClosed
+        | RoundFailed
+        | JobExtended
+    )

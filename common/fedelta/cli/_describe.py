@@ -9,6 +9,7 @@ from fedelta.admin import (
     Outcome,
     ParticipationEnded,
     Phase,
+    PhaseExtended,
     PhaseOpened,
     RoundClosed,
     RoundFailed,
@@ -51,9 +52,14 @@ def _phase_opened(what: PhaseOpened) -> str:
 
 
 @_describe.register
+def _phase_extended(what: PhaseExtended) -> str:
+    return f"round {what.round}: in place of those that dropped out: {', '.join(what.clients)}"
+
+
+@_describe.register
 def _participation_ended(what: ParticipationEnded) -> str:
     part = what.participation
-    if part.outcome is Outcome.ACCEPTED:
+    if part.outcome in (Outcome.ACCEPTED, Outcome.RELEASED):
         return ""
     return f"round {what.round}: {part.client} {part.outcome}" + (f": {part.reason}" if part.reason else "")
 

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from fedelta._printable import printable
+from fedelta._words import plural as plural
 
 
 def print_json(value: Any) -> None:
@@ -79,8 +80,3 @@ def when(time: datetime) -> str:
 def short(digest: str) -> str:
     """As much of a digest as tells it apart from others; --json has all of it."""
     return digest[:12]
-
-
-def plural(count: int, noun: str) -> str:
-    """ "1 round", "2 rounds"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

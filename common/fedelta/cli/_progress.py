@@ -20,6 +20,7 @@ from fedelta.admin import (
     Participation,
     ParticipationEnded,
     Phase,
+    PhaseExtended,
     PhaseOpened,
     RoundClosed,
     RoundFailed,
@@ -131,6 +132,15 @@ def _phase_opened(what: PhaseOpened, progress: Progress, time: datetime) -> Prog
     opened = OpenPhase(round=what.round, attempt=what.attempt, phase=what.phase, clients=what.clients, since=time)
     marks = progress.marks or ((time,) if what.phase is Phase.TRAIN else ())
     return replace(progress, open=opened, waiting_for="", marks=marks)
+
+
+@_after.register
+def _phase_extended(what: PhaseExtended, progress: Progress, time: datetime) -> Progress:
+    del time
+    if progress.open is None:
+        return progress
+    clients = tuple(sorted((*progress.open.clients, *what.clients)))
+    return replace(progress, open=replace(progress.open, clients=clients))
 
 
 @_after.register

@@ -74,6 +74,8 @@ class RoundsConfig:
     """How many clients train in a round, at most."""
     fraction: Share | None = None
     """Which share of the ready clients trains in a round (rounded up), instead of `clients`. Neither: all."""
+    over_select: Annotated[float, Meta(ge=1, le=10)] = 1.0
+    """So many times as many clients train, where they are ready; the first `clients` (or `fraction`) updates count."""
     min_clients: Count | None = None
     """Ready clients needed to open a round. Absent: `clients`, or 1."""
     min_updates: Count = 1
@@ -94,6 +96,11 @@ class RoundsConfig:
         """Checks the values against each other. Raises `ValueError`."""
         if self.clients is not None and self.fraction is not None:
             raise ValueError("rounds.clients and rounds.fraction exclude each other; keep one")
+        if self.over_select > 1 and self.clients is None and self.fraction is None:
+            raise ValueError(
+                f"rounds.over_select = {self.over_select:g} needs rounds.clients or rounds.fraction: "
+                "without them every ready client trains, and all updates count"
+            )
         if self.clients is not None and self.min_updates > self.clients:
             raise ValueError(
                 f"rounds.min_updates = {self.min_updates} can never be reached with rounds.clients = {self.clients}"

@@ -112,6 +112,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """The result was refused: not finite, wrong shape, absurd weight."""
     OUTCOME_DECLINED: _Outcome.ValueType  # 8
     """The client's site does not take part in the job."""
+    OUTCOME_RELEASED: _Outcome.ValueType  # 9
+    """The round had enough updates without it: more clients were asked than it needed."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How an assignment ended."""
@@ -134,6 +136,8 @@ OUTCOME_REJECTED: Outcome.ValueType  # 7
 """The result was refused: not finite, wrong shape, absurd weight."""
 OUTCOME_DECLINED: Outcome.ValueType  # 8
 """The client's site does not take part in the job."""
+OUTCOME_RELEASED: Outcome.ValueType  # 9
+"""The round had enough updates without it: more clients were asked than it needed."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _ClientState:
@@ -614,6 +618,7 @@ class JobEvent(_message.Message):
     ROUND_CLOSED_FIELD_NUMBER: _builtins.int
     ROUND_FAILED_FIELD_NUMBER: _builtins.int
     EXTENDED_FIELD_NUMBER: _builtins.int
+    PHASE_EXTENDED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Increases from event to event; numbers may be missing."""
     @_builtins.property
@@ -648,6 +653,10 @@ class JobEvent(_message.Message):
     def extended(self) -> Global___JobExtended:
         """The job has another number of rounds."""
 
+    @_builtins.property
+    def phase_extended(self) -> Global___PhaseExtended:
+        """Further clients were asked in an open phase."""
+
     def __init__(
         self,
         *,
@@ -660,12 +669,13 @@ class JobEvent(_message.Message):
         round_closed: Global___RoundClosed | None = ...,
         round_failed: Global___RoundFailed | None = ...,
         extended: Global___JobExtended | None = ...,
+        phase_extended: Global___PhaseExtended | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_extended", b"phase_extended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "sequence", b"sequence", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_extended", b"phase_extended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "sequence", b"sequence", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "phase_opened", "participation_ended", "version_made", "round_closed", "round_failed", "extended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "phase_opened", "participation_ended", "version_made", "round_closed", "round_failed", "extended", "phase_extended"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -732,6 +742,42 @@ class PhaseOpened(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PhaseOpened: _TypeAlias = PhaseOpened  # noqa: Y015
+
+@_typing.final
+class PhaseExtended(_message.Message):
+    """Further clients were asked in an open phase, in place of some that dropped out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    """The round."""
+    attempt: _builtins.int
+    """The attempt, from 1."""
+    phase: Global___Phase.ValueType
+    """The phase."""
+    @_builtins.property
+    def clients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the clients that take part from now on, sorted."""
+
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        phase: Global___Phase.ValueType = ...,
+        clients: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "clients", b"clients", "phase", b"phase", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PhaseExtended: _TypeAlias = PhaseExtended  # noqa: Y015
 
 @_typing.final
 class ParticipationEnded(_message.Message):

@@ -201,6 +201,7 @@ class RegisterResponse(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     LIVENESS_FIELD_NUMBER: _builtins.int
+    RECONNECT_WITHIN_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """The protocol version both sides use from here on."""
     software_version: _builtins.str
@@ -209,16 +210,21 @@ class RegisterResponse(_message.Message):
     def liveness(self) -> _duration_pb2.Duration:
         """A session that is silent for this long, with no poll held and no call made, counts as gone."""
 
+    @_builtins.property
+    def reconnect_within(self) -> _duration_pb2.Duration:
+        """As in NextAssignmentResponse."""
+
     def __init__(
         self,
         *,
         protocol: _builtins.int = ...,
         software_version: _builtins.str = ...,
         liveness: _duration_pb2.Duration | None = ...,
+        reconnect_within: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["liveness", b"liveness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["liveness", b"liveness", "reconnect_within", b"reconnect_within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["liveness", b"liveness", "protocol", b"protocol", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["liveness", b"liveness", "protocol", b"protocol", "reconnect_within", b"reconnect_within", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,6 +282,7 @@ class NextAssignmentResponse(_message.Message):
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
+    RECONNECT_WITHIN_FIELD_NUMBER: _builtins.int
     waiting_for: _builtins.str
     """Without an assignment: what the coordinator is waiting for, for people to read. May be empty."""
     @_builtins.property
@@ -292,6 +299,12 @@ class NextAssignmentResponse(_message.Message):
         again. When a TRAIN assignment is handed out, all earlier ones of its job are settled.
         """
 
+    @_builtins.property
+    def reconnect_within(self) -> _duration_pb2.Duration:
+        """A client that loses the coordinator comes back at a random moment within so long, so that not all clients come at
+        once; it tries no less often than this afterwards. The latest value counts. Zero: come back at once.
+        """
+
     def __init__(
         self,
         *,
@@ -299,10 +312,11 @@ class NextAssignmentResponse(_message.Message):
         retry_after: _duration_pb2.Duration | None = ...,
         waiting_for: _builtins.str = ...,
         settled: _abc.Iterable[Global___Settlement] | None = ...,
+        reconnect_within: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "retry_after", b"retry_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "reconnect_within", b"reconnect_within", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "retry_after", b"retry_after", "settled", b"settled", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "reconnect_within", b"reconnect_within", "retry_after", b"retry_after", "settled", b"settled", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

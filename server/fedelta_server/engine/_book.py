@@ -7,9 +7,7 @@ from fedelta.config import parse_job
 from fedelta.errors import NotFoundError
 from fedelta_server.engine import records
 from fedelta_server.engine._state import Assignment, Job, Made, ModelRef, Phase, Round, UpdateRef
-from fedelta_server.engine.words import JobState, PhaseKind
-
-_ENDINGS_KEPT = 65_536
+from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
 
 class Book:
@@ -29,6 +27,13 @@ class Book:
         if job_id not in self.jobs:
             raise NotFoundError(f"there is no job {job_id!r}; `fedelta job list` shows those there are")
         return self.jobs[job_id]
+
+    def open_round(self, job_id: str) -> Round:
+        """The open round of a job. Raises `ValueError` where it has none."""
+        round_ = self.jobs[job_id].round
+        if round_ is None:
+            raise ValueError(f"job {job_id} has no open round")
+        return round_
 
     def fate(self, client: str, assignment_id: str) -> bool | None:
         """Whether the update that a client made for an assignment was folded. None: that is not decided yet.
@@ -80,11 +85,7 @@ class Book:
     @apply.register
     def _(self, record: records.PhaseOpened) -> None:
         job = self.jobs[record.job]
-        opened = [Assignment(job.id, record.round, record.attempt, record.phase, name) for name in record.clients]
-        phase = Phase(record.phase, tuple(record.clients), {each.client: each for each in opened})
-        for assignment in opened:
-            self.assignments[assignment.id] = assignment
-            self.queues[assignment.client][assignment.id] = assignment
+        phase = Phase(record.phase, tuple(record.clients), self._assign(record), record.wanted)
         if job.round is None:
             job.round = Round(record.round, record.attempt, phase)
             job.level = record.turns - job.cost(len(record.clients))
@@ -94,9 +95,31 @@ class Book:
         job.turns, job.standing = record.turns, None
 
     @apply.register
+    def _(self, record: records.PhaseExtended) -> None:
+        phase = self.open_round(record.job).phase
+        phase.clients = tuple(sorted((*phase.clients, *record.clients)))
+        phase.open |= self._assign(record)
+        self.jobs[record.job].turns = record.turns
+
+    @apply.register
     def _(self, record: records.ParticipationEnded) -> None:
-        round_ = self._round(record.job)
+        self._remember(record)
+        if self.jobs[record.job].round is not None:
+            self._end(record)
+        # Else its round is closed: how it ended is all that is still known of it.
+
+    def _assign(self, record: records.PhaseOpened | records.PhaseExtended) -> dict[str, Assignment]:
+        found = {}
+        for name in record.clients:
+            found[name] = each = Assignment(record.job, record.round, record.attempt, record.phase, name)
+            self.assignments[each.id] = self.queues[name][each.id] = each
+        return found
+
+    def _end(self, record: records.ParticipationEnded) -> None:
+        round_, outcome = self.open_round(record.job), record.participation.outcome
         assignment = round_.phase.open.pop(record.participation.client)
+        round_.phase.accepted += outcome is Outcome.ACCEPTED
+        round_.phase.dropped += outcome not in (Outcome.ACCEPTED, Outcome.DECLINED)
         round_.parts.append(record.participation)
         if record.digest:
             round_.updates[assignment.client] = UpdateRef(record.digest, record.length)
@@ -105,8 +128,12 @@ class Book:
         del queue[assignment.id]
         if not queue:
             del self.queues[assignment.client]
-        self.endings[assignment.id] = record
-        while len(self.endings) > _ENDINGS_KEPT:
+
+    def _remember(self, record: records.ParticipationEnded) -> None:
+        part = record.participation
+        ended = Assignment(record.job, record.round, record.attempt, part.phase, part.client)
+        self.endings[ended.id] = record
+        while len(self.endings) > records.ENDINGS_KEPT:
             self.endings.popitem(last=False)
 
     @apply.register
@@ -134,9 +161,3 @@ class Book:
         job = self.jobs[record.job]
         job.round = None
         job.failed_attempts += record.counted
-
-    def _round(self, job_id: str) -> Round:
-        round_ = self.jobs[job_id].round
-        if round_ is None:
-            raise ValueError(f"job {job_id} has no open round")
-        return round_

@@ -13,6 +13,7 @@ from fedelta.errors import (
 from fedelta_server.engine import events, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
+from fedelta_server.engine._endings import ending
 from fedelta_server.engine._extension import check_extension
 from fedelta_server.engine._rounds import Rounds, Step
 from fedelta_server.engine._state import MAX_METRIC, Assignment, Decline, Job, Round
@@ -73,7 +74,9 @@ class Engine:
         client = self.clients.of_session(session)
         assignment = self.book.assignments.get(assignment_id)
         if assignment is None:
-            raise AssignmentEndedError(f"assignment {assignment_id!r} is no longer open: {self._ending(assignment_id)}")
+            raise AssignmentEndedError(
+                f"assignment {assignment_id!r} is no longer open: {ending(self.book, assignment_id)}"
+            )
         if assignment.client != client.name:
             raise ForeignAssignmentError(f"assignment {assignment_id!r} does not belong to client {client.name!r}")
         return assignment
@@ -81,8 +84,8 @@ class Engine:
     def was_accepted(self, session: str, assignment_id: str, digest: bytes) -> bool:
         """Whether this very update of the session's client was accepted before."""
         client = self.clients.of_session(session)
-        ending = self.book.endings.get(assignment_id)
-        return ending is not None and ending.participation.client == client.name and ending.digest == digest != b""
+        ended = self.book.endings.get(assignment_id)
+        return ended is not None and ended.participation.client == client.name and ended.digest == digest != b""
 
     def waiting_for(self, job: Job, now: float, *, by_name: bool = False) -> str:
         """What a job waits for, in words; empty where it waits for nothing.
@@ -92,13 +95,6 @@ class Engine:
         missing = missing_clients(job, self.clients, self.book.queues, now)
         declined = describe_refusals(refusals(job, self.clients, now)) if missing and by_name else ""
         return "; ".join(part for part in (missing, declined) if part)
-
-    def _ending(self, assignment_id: str) -> str:
-        ending = self.book.endings.get(assignment_id)
-        if ending is None:
-            return "unknown to the coordinator"
-        part = ending.participation
-        return f"{part.outcome} ({part.reason})" if part.reason else str(part.outcome)
 
     # Events.
 

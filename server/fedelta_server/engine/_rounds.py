@@ -1,15 +1,17 @@
 """The life of a round: how it is opened, moved from phase to phase, and ended."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from fedelta._words import plural, times
 from fedelta_server.engine import effects, events, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
-from fedelta_server.engine._selection import draw_evaluators, fitting
+from fedelta_server.engine._dropouts import replacements, surplus_reason
+from fedelta_server.engine._selection import Cohort, draw_evaluators, fitting
 from fedelta_server.engine._sharing import next_turn
-from fedelta_server.engine._state import PICKUP_SECONDS, Assignment, Job, Round, UpdateRef, weighted_mean
+from fedelta_server.engine._state import PICKUP_SECONDS, Assignment, Job, Phase, Round, UpdateRef, weighted_mean
 from fedelta_server.engine._timers import Timers
 from fedelta_server.engine.effects import Effect
 from fedelta_server.engine.records import Record
@@ -45,35 +47,70 @@ class Rounds:
     # Opening.
 
     def open_all(self, now: float) -> None:
-        """Opens rounds wherever a job can have one."""
+        """Opens rounds wherever a job can have one. Rounds that are open, and short of clients, come first."""
+        for job in self._book.jobs.values():
+            self._replace_dropouts(job, now)
         while (turn := next_turn(self._book, self._clients, now)) is not None:
             self._open_round(turn.job, turn.cohort, now)
 
-    def _open_round(self, job: Job, cohort: list[str], now: float) -> None:
+    def _open_round(self, job: Job, cohort: Cohort, now: float) -> None:
         if job.state is JobState.QUEUED:
             self.change_state(job, JobState.RUNNING)
         number = job.next_round
         kind = PhaseKind.TRAIN if number else PhaseKind.INITIALIZE
         begin = job.turns if job.standing is None else job.standing
-        self._open_phase(job, number, job.attempts + 1, kind, cohort, begin, now)
+        opened = records.PhaseOpened(
+            job=job.id,
+            round=number,
+            attempt=job.attempts + 1,
+            phase=kind,
+            clients=sorted(cohort.names),
+            turns=begin + job.cost(len(cohort.names)),
+            wanted=cohort.wanted,
+        )
+        self._open_phase(job, opened, now)
         if job.round is not None:
             job.round.opened_at = now
 
-    def _open_phase(
-        self, job: Job, number: int, attempt: int, kind: PhaseKind, names: list[str], begin: float, now: float
-    ) -> None:
-        turns = begin + job.cost(len(names))
-        self.record(
-            records.PhaseOpened(
-                job=job.id, round=number, attempt=attempt, phase=kind, clients=sorted(names), turns=turns
-            )
-        )
+    def _open_phase(self, job: Job, opened: records.PhaseOpened, now: float) -> None:
+        self.record(opened)
         self._timers.drop(job.id)
-        assignments = list(job.open_assignments())
-        for assignment in assignments:
-            self._start_lease(assignment, now + PICKUP_SECONDS)
+        self._begin(job, opened.clients, now)
+
+    def _begin(self, job: Job, names: Sequence[str], now: float) -> None:
+        """Lets clients of the open phase begin."""
+        phase = self._book.open_round(job.id).phase
+        for name in names:
+            self._start_lease(phase.open[name], now + PICKUP_SECONDS)
         self._start_deadline(job, now)
-        self.step.effects.append(effects.Wake(tuple(assignment.client for assignment in assignments)))
+        self.step.effects.append(effects.Wake(tuple(names)))
+
+    def _open_evaluation(self, job: Job, round_: Round, evaluators: list[str], now: float) -> None:
+        opened = records.PhaseOpened(
+            job=job.id,
+            round=round_.number,
+            attempt=round_.attempt,
+            phase=PhaseKind.EVALUATE,
+            clients=sorted(evaluators),
+            turns=job.turns + job.cost(len(evaluators)),
+        )
+        self._open_phase(job, opened, now)
+
+    def _replace_dropouts(self, job: Job, now: float) -> None:
+        """Asks further clients, if the open round of a job is short of some and there are others."""
+        names = replacements(job, self._clients, self._book.queues, now)
+        if names and job.round is not None:
+            self.record(
+                records.PhaseExtended(
+                    job=job.id,
+                    round=job.round.number,
+                    attempt=job.round.attempt,
+                    phase=job.round.phase.kind,
+                    clients=sorted(names),
+                    turns=job.turns + job.cost(len(names)),
+                )
+            )
+            self._begin(job, sorted(names), now)
 
     def _start_deadline(self, job: Job, now: float) -> None:
         """Lets the time of a phase begin, if it has not.
@@ -111,9 +148,11 @@ class Rounds:
         return next(iter(self._book.queues.get(client, {}).values()), None)
 
     def end(self, assignment: Assignment, outcome: Outcome, reason: str, now: float) -> None:
-        """Ends an assignment without a result, and moves its round on."""
+        """Ends an assignment without a result. Its round asks another client, or moves on."""
+        job = self._book.jobs[assignment.job]
         self.close_part(assignment, outcome, reason, now)
-        self.advance(self._book.jobs[assignment.job], now)
+        self._replace_dropouts(job, now)
+        self.advance(job, now)
 
     def close_part(self, assignment: Assignment, outcome: Outcome, reason: str, now: float) -> None:
         """Ends an assignment without a result; its round stays where it is."""
@@ -162,6 +201,8 @@ class Rounds:
     def advance(self, job: Job, now: float) -> None:
         """Moves a job's round on, if its phase is complete. A paused job's as well: what was begun is finished."""
         round_ = job.round
+        if round_ is not None and round_.phase.satisfied:
+            self._release(job, round_.phase, now)
         if round_ is None or round_.phase.open or round_.folding:
             return
         if round_.phase.kind is PhaseKind.EVALUATE:
@@ -170,6 +211,11 @@ class Rounds:
             self._adopt_initial(job, round_)
         else:
             self._fold_or_fail(job, round_)
+
+    def _release(self, job: Job, phase: Phase, now: float) -> None:
+        """Tells those who are not done that their results are not needed."""
+        for assignment in list(job.open_assignments()):
+            self.close_part(assignment, Outcome.RELEASED, surplus_reason(phase), now)
 
     def folded(self, job: Job, round_: Round, made: events.Folded) -> None:
         """A round has its version: it is evaluated, or closed."""
@@ -189,7 +235,7 @@ class Rounds:
         now = made.at
         evaluators = draw_evaluators(job, round_.number, fitting(self._clients, job, now))
         if evaluators:
-            self._open_phase(job, round_.number, round_.attempt, PhaseKind.EVALUATE, evaluators, job.turns, now)
+            self._open_evaluation(job, round_, evaluators, now)
         else:
             self._close(job, round_, now)
 
@@ -230,7 +276,8 @@ class Rounds:
         updates = round_.accepted(PhaseKind.TRAIN)
         needed = job.spec.rounds.min_updates
         if len(updates) < needed or job.model is None:
-            self._fail(job, round_, f"{len(updates)} updates came in, at least {needed} are needed")
+            are = "is" if needed == 1 else "are"
+            self._fail(job, round_, f"{plural(len(updates), 'update')} came in, at least {needed} {are} needed")
             return
         self._timers.drop(job.id)
         round_.folding = True
@@ -261,7 +308,8 @@ class Rounds:
         self.drop_updates(job, round_)
         if job.failed_attempts >= job.spec.rounds.attempts and job.runnable:
             what = f"round {round_.number}" if round_.number else "the initial model"
-            self.change_state(job, JobState.PAUSED, f"{what} failed {job.failed_attempts} times; last: {reason}")
+            why = f"{what} failed {times(job.failed_attempts)}; the last time: {reason}"
+            self.change_state(job, JobState.PAUSED, why if job.failed_attempts > 1 else f"{what} failed: {reason}")
 
     def _close(self, job: Job, round_: Round, now: float) -> None:
         self._timers.drop(job.id)

@@ -2,10 +2,20 @@
 
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 import blake3
 
 from fedelta_server.engine._state import Client, Job
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Who takes part in a round."""
+
+    names: list[str]
+    wanted: int
+    """How many of them are to give an update, the others being there in case; 0: each of them."""
 
 
 def fitting(clients: Iterable[Client], job: Job, now: float) -> list[str]:
@@ -13,17 +23,17 @@ def fitting(clients: Iterable[Client], job: Job, now: float) -> list[str]:
     return [client.name for client in clients if client.fits(job, now)]
 
 
-def draw_cohort(job: Job, ready: Collection[str]) -> list[str]:
-    """The cohort of a job's next round; empty while too few clients are ready."""
+def draw_cohort(job: Job, ready: Collection[str]) -> Cohort | None:
+    """The cohort of a job's next round. None: too few clients are ready."""
     if len(ready) < job.ready_needed:
-        return []
+        return None
     return _draw(job, job.next_round, job.attempts + 1, ready)
 
 
 def likely_cohort(job: Job, ready: Collection[str]) -> list[str]:
     """Whom a job whose round is open would draw for the round after it; all, where too few are ready."""
     enough = len(ready) >= job.spec.rounds.ready_needed
-    return _draw(job, job.next_round + 1, 1, ready) if enough else list(ready)
+    return _draw(job, job.next_round + 1, 1, ready).names if enough else list(ready)
 
 
 def draw_evaluators(job: Job, number: int, live: Collection[str]) -> list[str]:
@@ -31,12 +41,17 @@ def draw_evaluators(job: Job, number: int, live: Collection[str]) -> list[str]:
     every, last = job.spec.evaluate.every, number >= job.rounds_max
     if not every or (number % every and not last):
         return []
-    return _lowest(job, number, 1, live, math.ceil(job.spec.evaluate.fraction * len(live)))
+    return _lowest(job, number, 1, live, _ceil(job.spec.evaluate.fraction * len(live)))
 
 
 def ranked(job: Job, names: Iterable[str]) -> list[str]:
     """Clients in the order of the draw for the next attempt at a job's round."""
-    return _in_order(job, job.next_round, job.attempts + 1, names)
+    return in_order(job, job.next_round, job.attempts + 1, names)
+
+
+def in_order(job: Job, number: int, attempt: int, names: Iterable[str]) -> list[str]:
+    """Clients in the order of the draw for an attempt at a job's round."""
+    return sorted(names, key=lambda name: rank(job.spec.job.seed, number, attempt, name))
 
 
 def rank(seed: int, round_: int, attempt: int, name: str) -> bytes:
@@ -48,15 +63,21 @@ def rank(seed: int, round_: int, attempt: int, name: str) -> bytes:
     return blake3.blake3(f"{seed}/{draw}/{name}".encode()).digest()
 
 
-def _draw(job: Job, number: int, attempt: int, ready: Collection[str]) -> list[str]:
+def _draw(job: Job, number: int, attempt: int, ready: Collection[str]) -> Cohort:
+    if not number:
+        return Cohort(_lowest(job, number, attempt, ready, 1), 0)
     rounds = job.spec.rounds
-    wanted = len(ready) if rounds.fraction is None else math.ceil(rounds.fraction * len(ready))
-    return _lowest(job, number, attempt, ready, (rounds.clients or wanted) if number else 1)
+    if rounds.clients is None and rounds.fraction is None:
+        return Cohort(_lowest(job, number, attempt, ready, len(ready)), 0)
+    wanted = rounds.clients or _ceil((rounds.fraction or 1.0) * len(ready))
+    names = _lowest(job, number, attempt, ready, _ceil(rounds.over_select * wanted))
+    return Cohort(names, min(wanted, len(names)))
+
+
+def _ceil(product: float) -> int:
+    """Rounded up, but for what is there only because 1.1 is no binary number."""
+    return math.ceil(round(product, 9))
 
 
 def _lowest(job: Job, number: int, attempt: int, names: Collection[str], size: int) -> list[str]:
-    return _in_order(job, number, attempt, names)[:size]
-
-
-def _in_order(job: Job, number: int, attempt: int, names: Iterable[str]) -> list[str]:
-    return sorted(names, key=lambda name: rank(job.spec.job.seed, number, attempt, name))
+    return in_order(job, number, attempt, names)[:size]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
-from fedelta_server.engine._selection import draw_cohort, fitting, likely_cohort, ranked
+from fedelta_server.engine._selection import Cohort, draw_cohort, fitting, likely_cohort, ranked
 from fedelta_server.engine._state import Job
 
 
@@ -18,7 +18,7 @@ class Turn:
     """A job opens its next round with these clients."""
 
     job: Job
-    cohort: list[str]
+    cohort: Cohort
 
 
 def next_turn(book: Book, clients: Clients, now: float) -> Turn | None:
@@ -46,7 +46,7 @@ class _Contest:
         passed_over: list[Job] = []
         for job in sorted((job for job in self._jobs if job.waits), key=_position):
             cohort = draw_cohort(job, self._idle(job))
-            if cohort:
+            if cohort is not None:
                 return self._claim(passed_over, job) or Turn(job, cohort)
             passed_over.append(job)
         return None
@@ -106,7 +106,7 @@ class _Contest:
             if self._are_rivals(job, overtaker):
                 idle = self._idle(job)
                 cohort = draw_cohort(job, idle + self._next_free(job)[: job.ready_needed - len(idle)])
-                if cohort:
+                if cohort is not None:
                     return Turn(job, cohort)
         return None
 

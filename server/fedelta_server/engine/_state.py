@@ -130,7 +130,23 @@ class Phase:
     kind: PhaseKind
     clients: tuple[str, ...]
     open: dict[str, Assignment]
+    wanted: int = 0
+    """It is complete with so many results; 0: when the parts of all its clients are over."""
+    accepted: int = 0
+    """Results that count."""
+    dropped: int = 0
+    """Parts that ended without one, but for those that were declined."""
     deadline: float = math.inf  # volatile
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether it has all results that it wanted."""
+        return 0 < self.wanted <= self.accepted
+
+    @property
+    def short(self) -> int:
+        """How many clients too few are at work, or done, for the results that it wants."""
+        return max(0, self.wanted - self.accepted - len(self.open))
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from fedelta._words import plural
 from fedelta_server.engine._selection import fitting
 from fedelta_server.engine._state import Client, Job
 
@@ -35,8 +36,7 @@ def describe_refusals(reasons: Mapping[str, str]) -> str:
 
 def _wanted(job: Job) -> str:
     wanted = job.spec.job
-    count = f"{job.ready_needed} client" + ("s" if job.ready_needed > 1 else "")
     labels = f" with {', '.join(wanted.labels)}" if wanted.labels else ""
     offers = "offer" if job.ready_needed > 1 else "offers"
     learner = f" that {offers} learner {wanted.learner!r}" if wanted.learner else ""
-    return f"{count}{labels}{learner}"
+    return f"{plural(job.ready_needed, 'client')}{labels}{learner}"

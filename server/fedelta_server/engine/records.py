@@ -43,7 +43,8 @@ class JobExtended(Record, frozen=True, kw_only=True, tag=True):
 class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
     """A phase of a round was opened for these clients, sorted by name. INITIALIZE belongs to round 0.
 
-    `turns` are the job's with this phase: so many clients has it had, divided by its share.
+    `turns` are the job's with this phase: so many clients has it had, divided by its share. `wanted`: the phase is
+    complete when so many of the clients have given a result; 0: when the parts of all are over.
     """
 
     round: int
@@ -51,6 +52,17 @@ class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
     phase: PhaseKind
     clients: list[str]
     turns: float = 0.0
+    wanted: int = 0
+
+
+class PhaseExtended(Record, frozen=True, kw_only=True, tag=True):
+    """Further clients were asked in an open phase, in place of some that dropped out. `turns` as in `PhaseOpened`."""
+
+    round: int
+    attempt: int
+    phase: PhaseKind
+    clients: list[str]
+    turns: float
 
 
 class Participation(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +141,7 @@ AnyRecord = (
     | JobStateChanged
     | JobExtended
     | PhaseOpened
+    | PhaseExtended
     | ParticipationEnded
     | VersionMade
     | VersionsPruned
@@ -139,3 +152,8 @@ AnyRecord = (
 
 OUTLINE = (JobSubmitted, JobStateChanged, JobExtended, VersionMade, VersionsPruned)
 """What an engine is rebuilt from of a job's past, up to its last closed round; from that on, all records."""
+
+ENDINGS_KEPT = 65_536
+"""Of so many assignments at most an engine knows how they ended, and those among the latest so many records it knows
+again after a restart: clients that come late with a result, or for the second time, are answered from that.
+"""

@@ -38,3 +38,4 @@ class Outcome(StrEnum):
     RETURNED = "returned"
     REJECTED = "rejected"
     DECLINED = "declined"
+    RELEASED = "released"

@@ -88,6 +88,12 @@ def event_message(entry: Entry) -> pb.JobEvent:
                 round=record.round, attempt=record.attempt, phase=_PHASES[record.phase], clients=record.clients
             )
         )
+    elif isinstance(record, records.PhaseExtended):
+        event.phase_extended.CopyFrom(
+            pb.PhaseExtended(
+                round=record.round, attempt=record.attempt, phase=_PHASES[record.phase], clients=record.clients
+            )
+        )
     elif isinstance(record, records.ParticipationEnded):
         part = _participation(record.participation)
         event.participation_ended.CopyFrom(pb.ParticipationEnded(round=record.round, participation=part))

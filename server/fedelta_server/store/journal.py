@@ -91,9 +91,10 @@ class Journal:
     def committed(self) -> list[records.Record]:
         """The records from which the engine is rebuilt.
 
-        Of what lies before a job's last closed round only the outline is needed. Reading stays fast however long the
-        job has run.
+        Of what lies before a job's last closed round only the outline is needed, and how the latest assignments ended.
+        Reading stays fast however long the job has run.
         """
+        recent = sa.select(sa.func.max(JOURNAL.c.sequence)).scalar_subquery() - records.ENDINGS_KEPT
         closed = (
             sa.select(JOURNAL.c.job, sa.func.max(JOURNAL.c.sequence).label("sequence"))
             .where(JOURNAL.c.kind == records.RoundClosed.__name__)
@@ -107,6 +108,7 @@ class Journal:
                 closed.c.sequence.is_(None)
                 | (JOURNAL.c.sequence >= closed.c.sequence)
                 | JOURNAL.c.kind.in_([each.__name__ for each in records.OUTLINE])
+                | ((JOURNAL.c.kind == records.ParticipationEnded.__name__) & (JOURNAL.c.sequence > recent))
             )
             .order_by(JOURNAL.c.sequence)
         )

@@ -43,10 +43,9 @@ class Harness:
     def outline(self) -> list[records.Record]:
         """What the journal gives back: of what lies before a job's last closed round not everything."""
         last = {each.job: index for index, each in enumerate(self.journal) if isinstance(each, records.RoundClosed)}
+        known = (*records.OUTLINE, records.ParticipationEnded)
         return [
-            each
-            for index, each in enumerate(self.journal)
-            if isinstance(each, records.OUTLINE) or index >= last.get(each.job, 0)
+            each for index, each in enumerate(self.journal) if isinstance(each, known) or index >= last.get(each.job, 0)
         ]
 
     def restart(self) -> None:

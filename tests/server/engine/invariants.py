@@ -1,8 +1,10 @@
 """What must be true of an engine after every step."""
 
 import math
+from collections import Counter
 
 from fedelta_server.engine import Engine, Job, records
+from fedelta_server.engine._state import Phase
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
 
@@ -32,6 +34,8 @@ def check(engine: Engine, now: float) -> None:
         assert ended | set(job.round.phase.open) == set(job.round.phase.clients)
         assert ended.isdisjoint(job.round.phase.open)
         assert job.round.folding <= (not job.round.phase.open and job.round.phase.kind is PhaseKind.TRAIN)
+        check_enough(job.round.phase, job.round.parts)
+        check_dropouts_replaced(engine, job, now)
         for part in job.round.parts:
             assert part.outcome is Outcome.ACCEPTED or part.reason
         if job.round.phase.open:
@@ -48,6 +52,32 @@ def check_declines(engine: Engine, job: Job, now: float) -> None:
             continue
         assert client.name not in job.round.phase.open, "a client that declined works for the job"
         assert decline.until == float("inf") or engine.wake_at() is not None
+
+
+def check_enough(phase: Phase, parts: list[records.Participation]) -> None:
+    """No more results count than the phase wants, and nobody works on what is not needed or is told so too early."""
+    outcomes = Counter(part.outcome for part in parts if part.phase is phase.kind)
+    assert phase.accepted == outcomes[Outcome.ACCEPTED]
+    assert phase.dropped == outcomes.total() - outcomes[Outcome.ACCEPTED] - outcomes[Outcome.DECLINED]
+    if phase.wanted:
+        assert phase.accepted <= phase.wanted
+        assert not (phase.open and phase.accepted == phase.wanted)
+    if outcomes[Outcome.RELEASED]:
+        assert 0 < phase.wanted == phase.accepted
+
+
+def check_dropouts_replaced(engine: Engine, job: Job, now: float) -> None:
+    """A round that is short of clients, and may ask, has asked all whom it can, and no more than it wants."""
+    if job.round is None or not job.round.phase.wanted:
+        return
+    phase, spec = job.round.phase, job.spec.rounds
+    assert len(phase.open) + phase.accepted <= math.ceil(phase.wanted * spec.over_select)
+    if len(phase.open) + phase.accepted >= phase.wanted or not phase.open or not job.runnable:
+        return
+    if phase.dropped > phase.wanted or phase.deadline - now <= spec.lease:
+        return
+    for client in engine.clients:
+        assert not client.fits(job, now) or client.name in phase.clients or client.name in engine.book.queues
 
 
 def check_not_kept_waiting(engine: Engine, job: Job, now: float) -> None:

@@ -31,11 +31,15 @@ class Federation(RuleBasedStateMachine):
             self.h.check_rebuilt()
 
     @precondition(lambda self: len(self.h.engine.book.jobs) < 2)
-    @rule(init=st.booleans(), quorum=st.integers(1, 2), every=st.integers(0, 2), north=st.booleans())
-    def submit(self, init: bool, quorum: int, every: int, north: bool) -> None:
-        rounds = (
-            f'max = 3\nclients = 3\nmin_clients = {quorum}\nmin_updates = {quorum}\nattempts = 2\ndeadline = "100s"'
-        )
+    @rule(
+        init=st.booleans(),
+        clients=st.sampled_from(["clients = 3", "clients = 2\nover_select = 1.5", "clients = 2", "fraction = 0.5"]),
+        quorum=st.integers(1, 2),
+        every=st.integers(0, 2),
+        north=st.booleans(),
+    )
+    def submit(self, init: bool, clients: str, quorum: int, every: int, north: bool) -> None:
+        rounds = f'max = 3\n{clients}\nmin_clients = {quorum}\nmin_updates = {quorum}\nattempts = 2\ndeadline = "100s"'
         text = toml(
             job='labels = ["site=north"]' if north else "share = 2",
             rounds=rounds,

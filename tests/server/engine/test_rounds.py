@@ -141,7 +141,7 @@ def test_another_client_is_asked_when_the_first_cannot_make_the_model() -> None:
     h.fail("ada")
     h.fail("ada")
     assert h.job(job).state is JobState.PAUSED
-    assert "initial model failed 2 times" in h.job(job).reason
+    assert "initial model failed twice" in h.job(job).reason
     assert "ValueError: no" in h.job(job).reason
 
 
@@ -215,7 +215,7 @@ def test_a_round_below_its_quorum_is_tried_again_and_then_the_job_pauses() -> No
         h.update("ada")
         h.fail("bob")
     assert h.job(job).state is JobState.PAUSED
-    assert "1 updates came in, at least 2 are needed" in h.job(job).reason
+    assert "1 update came in, at least 2 are needed" in h.job(job).reason
     assert not h.folds
     h.send(events.ResumeRequested(at=h.now, job=job))
     ids = [h.update(name).id for name in ("ada", "bob")]

@@ -166,7 +166,10 @@ def test_rounds_of_a_job(journal: Journal) -> None:
     assert [closed.job for closed in journal.rounds("other-1")] == ["other-1"]
 
 
-def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(journal: Journal) -> None:
+def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "ENDINGS_KEPT", 12)
     finished = [record for number in range(1, 41) for record in _round("digits-1", number)]
     opened = records.PhaseOpened(job="digits-1", round=41, attempt=1, phase=PhaseKind.TRAIN, clients=["a", "b"])
     journal.append([_submitted("digits-1"), _state("digits-1", ""), *finished]).result(10)
@@ -176,7 +179,7 @@ def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(journal: Jour
     committed = journal.committed()
     kinds = [type(record) for record in committed if record.job == "digits-1"]
     assert kinds.count(records.RoundClosed) == 1
-    assert kinds.count(records.ParticipationEnded) == 0
+    assert kinds.count(records.ParticipationEnded) == 2, "of the last 12 records of all jobs"
     assert [record for record in committed if isinstance(record, records.PhaseOpened)][-1] == opened
 
     rebuilt, whole = Engine(committed), Engine([*_all(journal, "digits-1"), *_all(journal, "other-1")])
