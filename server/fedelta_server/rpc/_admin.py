@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fedelta.config import Version, parse_job
-from fedelta.errors import BadRequestError, UnavailableError
+from fedelta.errors import BadRequestError, StorageError, UnavailableError
 from fedelta.v1 import admin_pb2 as pb
 from fedelta_server.best import best_version
 from fedelta_server.coordinator import Coordinator
@@ -73,7 +73,10 @@ class AdminService:
             news = self._coordinator.news()
             # Read in this order: where the job has ended and nothing more is to be told, its end was told.
             ended = self._coordinator.engine.book.job(request.job_id).state.ended
-            await self._coordinator.settled()
+            try:
+                await self._coordinator.settled()
+            except StorageError:
+                continue  # that was not so: the engine is another by now, and what is told is what is on disk
             entries = await self._coordinator.in_thread(self._coordinator.journal.entries, request.job_id, after)
             for entry in entries:
                 yield pb.WatchJobResponse(event=event_message(entry))

@@ -31,6 +31,7 @@ _OPTIONS: list[tuple[str, Any]] = [
     # A machine that lost its power closes no connection: its polls and transfers would be held for hours.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # By default gRPC takes a ping in less than five minutes for abuse, also while a call is held.
     ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_KEEPALIVE_SECONDS * 1000 / 2)),
 ]

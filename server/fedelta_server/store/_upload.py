@@ -5,7 +5,7 @@ import os
 import threading
 from pathlib import Path
 
-from fedelta.errors import BadRequestError, StorageError
+from fedelta.errors import DigestMismatchError, StorageError
 from fedelta_server.store._fs import FileSystem
 from fedelta_server.store.io import storage_errors
 
@@ -74,9 +74,13 @@ class Upload:
             raise
 
     def write(self, chunk: memoryview | bytes) -> None:
-        """Appends a chunk. Raises `BadRequestError` past the announced length, `StorageError` where the disk fails."""
+        """Appends a chunk.
+
+        Raises `DigestMismatchError` past the announced length: something was doubled on the way. `StorageError` where
+        the disk fails.
+        """
         if self.held + len(chunk) > self._length:
-            raise BadRequestError(f"the upload is longer than the {self._length} bytes it announced")
+            raise DigestMismatchError(f"the upload is longer than the {self._length} bytes it announced")
         self._fs.write(self._fd, self.path, chunk, self.held)
         self.held += len(chunk)
         self._count()

@@ -78,8 +78,15 @@ class Files:
         self._drop_parts(key, keep=None)
 
     def sync(self, path: Path) -> None:
-        """Makes a file's content durable; what keeps it later finds little left to do."""
-        self._fs.sync(path)
+        """Makes a file's content durable; what keeps it later finds little left to do.
+
+        Where that fails the file is gone: what the disk did not take once is not written by a later sync either.
+        """
+        try:
+            self._fs.sync(path)
+        except StorageError:
+            self._fs.unlink(path)
+            raise
 
     def keep_update(self, upload: Path, job: str, round_: int, attempt: int, client: str) -> Path:
         """Makes an admitted upload durable under its final name and returns that."""
@@ -171,7 +178,7 @@ class Files:
             raise StorageError(f"{path}: the disk is full: {needed} bytes are needed, {free} are free")
 
     def _keep(self, source: Path, target: Path) -> None:
-        self._fs.sync(source)
+        self.sync(source)
         self._ensure(target.parent)
         self._fs.rename(source, target)
         self._fs.sync_dir(target.parent)

@@ -83,6 +83,35 @@ def test_what_was_decided_while_a_commit_failed_is_not_committed(
     run(scenario)
 
 
+def test_who_watches_a_job_does_not_hear_of_a_commit_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            client, assignment, job_id = await training(system)
+            journal, loop, watching = system.coordinator.journal, asyncio.get_running_loop(), []
+            insert = journal._insert
+
+            async def watch() -> None:
+                watching.append(asyncio.ensure_future(system.watch(job_id, until="round_closed")))
+                while journal._queue.empty():
+                    await asyncio.sleep(0)
+
+            def fail_while_somebody_looks(_: Any) -> StorageError:
+                monkeypatch.setattr(journal, "_insert", insert)
+                asyncio.run_coroutine_threadsafe(watch(), loop).result(10)
+                return StorageError("the journal could not be written: disk full")
+
+            monkeypatch.setattr(journal, "_insert", fail_while_somebody_looks)
+            assert isinstance(await failure(client.push(assignment, UPDATE)), StorageError)
+            await client.register()
+            await client.push(assignment, UPDATE)
+            told = [event.WhichOneof("event") for event in await watching[0]]
+            assert told.count("participation_ended") == 1
+
+    run(scenario)
+
+
 def test_a_restarted_coordinator_asks_for_no_update_twice(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path) as system:

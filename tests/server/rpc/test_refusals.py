@@ -10,6 +10,7 @@ import pytest
 from fedelta.errors import (
     AssignmentEndedError,
     BadRequestError,
+    DigestMismatchError,
     FedeltaError,
     NotFiniteError,
     PayloadError,
@@ -88,7 +89,7 @@ def test_more_bytes_than_announced_are_refused(tmp_path: Path) -> None:
             client, assignment, job_id = await training(system)
             long = Upload.begin(client, client.header(assignment, UPDATE), UPDATE)
             error = await failure(long.finish(b"more"))
-            assert isinstance(error, BadRequestError)
+            assert isinstance(error, DigestMismatchError)
             assert "longer than" in error.message
             await client.push(assignment, UPDATE)
             await assert_done(system, job_id)

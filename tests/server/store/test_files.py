@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedelta.errors import BadRequestError, StorageError
+from fedelta.errors import BadRequestError, DigestMismatchError, StorageError
 from fedelta_server.store._fs import FileSystem
 from fedelta_server.store.files import Files
 
@@ -101,7 +101,7 @@ def test_going_on_beyond_what_is_held_is_refused(files: Files) -> None:
 def test_more_bytes_than_announced_are_refused(files: Files) -> None:
     upload = files.open_upload("a", ONE, 4, 0)
     upload.write(b"abcd")
-    with pytest.raises(BadRequestError, match="longer than the 4 bytes"):
+    with pytest.raises(DigestMismatchError, match="longer than the 4 bytes"):
         upload.write(b"e")
     upload.close()
     assert files.held("a", ONE) == 4
@@ -153,6 +153,22 @@ def test_a_full_disk_is_named() -> None:
     with pytest.raises(StorageError, match="spool: No space left on device"):
         FileSystem().write(fd, Path("spool"), b"x", 0)
     os.close(fd)
+
+
+class FailingSync(FileSystem):
+    """A disk that cannot write what it was given."""
+
+    def sync(self, path: Path) -> None:
+        raise StorageError(f"{path}: Input/output error")
+
+
+def test_what_could_not_be_synced_must_be_sent_again(files: Files, tmp_path: Path) -> None:
+    """A later sync would succeed, for the kernel takes the pages for clean by then, and nothing would be on disk."""
+    part = _spool(files, "a", b"abc")
+    with pytest.raises(StorageError, match="Input/output"):
+        Files(tmp_path, FailingSync()).keep_update(part, "j", 1, 1, "a")
+    assert files.held("a", ONE) == 0
+    assert _names(tmp_path) == []
 
 
 def test_an_update_is_durable_before_it_has_its_name(tmp_path: Path) -> None:
