@@ -1,6 +1,6 @@
 """The versions of a job as the journal tells of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -14,6 +14,15 @@ from fedelta_server.store.history import History, Row
 _decoder = msgspec.json.Decoder(records.AnyRecord)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """An update that was accepted."""
+
+    weight: int
+    digest: bytes
+    length: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """What the journal tells of one version."""
@@ -24,10 +33,10 @@ class Told:
     attempt: int = 0
     manifest: bytes = b""
     clients: tuple[str, ...] = ()
-    updates: Mapping[str, records.ParticipationEnded] = field(default_factory=dict)
+    updates: Mapping[str, Accepted] = field(default_factory=dict)
     """By client: the updates of the attempt that were accepted."""
-    closed: records.RoundClosed | None = None
-    """The end of its round. None: that is still open, or the version is the initial one."""
+    closed: bytes | None = None
+    """The digest that the end of its round names. None: that is still open, or the version is the initial one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,30 +53,77 @@ class Chain:
     @classmethod
     def read(cls, history: History, job: str) -> "Chain":
         """Reads a job's records. Raises `NotFoundError`."""
-        rows = history.rows(job)
-        if not rows:
+        telling = _Telling()
+        findings: list[Finding] = []
+        row = None
+        for row in history.rows(job):
+            record = _decode(row, job)
+            findings += _faults(row, record)
+            if isinstance(record, records.Record):
+                telling.take(record)
+        if row is None:
             known = ", ".join(history.jobs()) or "none"
             raise NotFoundError(f"there is no job {job!r} in this state; there are: {known}")
-        decoded = [(row, _decode(row, job)) for row in rows]
-        told = [record for _, record in decoded if isinstance(record, records.Record)]
         return cls(
             job=job,
-            toml=next((each.toml for each in told if isinstance(each, records.JobSubmitted)), ""),
-            versions=_versions(told),
-            pruned=frozenset(pruned_in(told)),
-            findings=tuple(finding for row, found in decoded for finding in _faults(row, found)),
+            toml=telling.toml,
+            versions=dict(sorted(telling.versions.items())),
+            pruned=frozenset(telling.pruned),
+            findings=tuple(findings),
         )
-
-
-def pruned_in(found: Iterable[records.Record]) -> set[int]:
-    """The versions that records say are pruned."""
-    return {number for each in found if isinstance(each, records.VersionsPruned) for number in each.versions}
 
 
 def pruned_now(history: History, job: str) -> set[int]:
     """The versions of a job that are pruned by now: a coordinator may run beside the audit."""
-    rows = history.rows(job, records.VersionsPruned.__name__)
-    return pruned_in(each for row in rows if isinstance(each := _decode(row, job), records.Record))
+    telling = _Telling()
+    for body in history.bodies(job, records.VersionsPruned.__name__):
+        telling.take(_decoder.decode(body))
+    return telling.pruned
+
+
+class _Telling:
+    """Gathers what records tell, one after the other."""
+
+    def __init__(self) -> None:
+        self.toml = ""
+        self.versions: dict[int, Told] = {}
+        self.pruned: set[int] = set()
+        self._updates: dict[str, Accepted] = {}
+        """Those of the attempt that is told of."""
+        self._attempt = (0, 0)
+
+    def take(self, record: records.Record) -> None:
+        match record:
+            case records.JobSubmitted():
+                self.toml = record.toml
+                if record.digest:
+                    self.versions[0] = Told(number=0, digest=record.digest, length=record.length)
+            case records.ParticipationEnded() if _counts(record.participation):
+                self._accepted(record)
+            case records.VersionMade():
+                self.versions[record.version] = self._made(record)
+            case records.RoundClosed() if record.number in self.versions:
+                self.versions[record.number] = replace(self.versions[record.number], closed=record.digest)
+            case records.VersionsPruned():
+                self.pruned.update(record.versions)
+
+    def _accepted(self, record: records.ParticipationEnded) -> None:
+        if self._attempt != (record.round, record.attempt):
+            self._attempt, self._updates = (record.round, record.attempt), {}
+        part = record.participation
+        self._updates[part.client] = Accepted(weight=part.examples, digest=record.digest, length=record.length)
+
+    def _made(self, made: records.VersionMade) -> Told:
+        mine = self._attempt == (made.version, made.attempt)
+        return Told(
+            number=made.version,
+            digest=made.digest,
+            length=made.length,
+            attempt=made.attempt,
+            manifest=made.manifest,
+            clients=tuple(made.clients),
+            updates=dict(sorted(self._updates.items())) if mine else {},
+        )
 
 
 def _decode(row: Row, job: str) -> records.Record | str:
@@ -81,47 +137,14 @@ def _decode(row: Row, job: str) -> records.Record | str:
     return record
 
 
-def _faults(row: Row, found: records.Record | str) -> list[Finding]:
+def _faults(row: Row, found: records.Record | str) -> Iterator[Finding]:
     link = f"journal record {row.sequence} ({row.kind})"
-    faults = [] if isinstance(found, records.Record) else [Finding(link=link, what=found)]
+    if isinstance(found, str):
+        yield Finding(link=link, what=found)
     if not row.tied:
         what = "it was changed after it was written, or one before it was removed: its link does not fit"
-        faults.append(Finding(link=link, what=what))
-    return faults
-
-
-def _versions(known: Iterable[records.Record]) -> dict[int, Told]:
-    """The versions by number."""
-    made: dict[int, Told] = {}
-    updates: dict[tuple[int, int], dict[str, records.ParticipationEnded]] = {}
-    for each in known:
-        match each:
-            case records.JobSubmitted() if each.digest:
-                made[0] = Told(number=0, digest=each.digest, length=each.length)
-            case records.ParticipationEnded() if _counts(each.participation):
-                updates.setdefault((each.round, each.attempt), {})[each.participation.client] = each
-            case records.VersionMade():
-                made[each.version] = _told(each, updates.pop((each.version, each.attempt), {}))
-            case records.RoundClosed() if each.number in made:
-                made[each.number] = _closed(made[each.number], each)
-    return dict(sorted(made.items()))
+        yield Finding(link=link, what=what)
 
 
 def _counts(part: records.Participation) -> bool:
     return part.phase is PhaseKind.TRAIN and part.outcome is Outcome.ACCEPTED
-
-
-def _told(made: records.VersionMade, updates: Mapping[str, records.ParticipationEnded]) -> Told:
-    return Told(
-        number=made.version,
-        digest=made.digest,
-        length=made.length,
-        attempt=made.attempt,
-        manifest=made.manifest,
-        clients=tuple(made.clients),
-        updates=dict(sorted(updates.items())),
-    )
-
-
-def _closed(told: Told, closed: records.RoundClosed) -> Told:
-    return replace(told, closed=closed)

@@ -31,8 +31,8 @@ def check_records(told: Told) -> Iterator[Finding]:
     link = f"journal of round {told.number}"
     if told.clients != tuple(told.updates):
         yield Finding(link=link, what=differs("folded clients", _names(told.clients), _names(told.updates)))
-    if told.closed is not None and told.closed.digest != told.digest:
-        yield Finding(link=link, what=differs("digest of the model", told.closed.digest.hex(), told.digest.hex()))
+    if told.closed not in (None, told.digest):
+        yield Finding(link=link, what=differs("digest of the model", told.closed.hex(), told.digest.hex()))
 
 
 def read_manifest(path: Path, told: Told) -> Manifest | Finding:
@@ -85,7 +85,7 @@ def _check_updates(folded: Mapping[str, FoldedUpdate], told: Told) -> Iterator[F
 def _check_update(link: str, folded: FoldedUpdate, told: Told) -> Iterator[Finding]:
     update = told.updates[folded.client]
     pairs: dict[str, tuple[object, object]] = {
-        "weight": (folded.weight, update.participation.examples),
+        "weight": (folded.weight, update.weight),
         "digest": (folded.digest, update.digest.hex()),
         "length": (folded.length, update.length),
     }

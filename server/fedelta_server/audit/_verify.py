@@ -58,7 +58,7 @@ class Audit:
         spec = self.spec
         aggregator, optimizer = build_aggregator(spec.aggregator), build_optimizer(spec.server_optimizer)
         updates = [
-            WeightedUpdate(name, self.update_path(told, name), each.participation.examples)
+            WeightedUpdate(name, self.update_path(told, name), each.weight)
             for name, each in told.updates.items()
             if name != without
         ]

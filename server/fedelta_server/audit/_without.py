@@ -90,7 +90,7 @@ class Without:
         )
 
     def _round(self, told: Told, base: Path, model: Path) -> RoundWithout:
-        weights = {client: each.participation.examples for client, each in told.updates.items()}
+        weights = {client: each.weight for client, each in told.updates.items()}
         alone = self._fold(told, base, "alone", without=self._site)
         change = _share(distance(alone, model), distance(model, base))
         self._follow(alone, base)

@@ -1,7 +1,7 @@
 """The journal as it lies there, for those who check it. Read-only: a running coordinator is not disturbed."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from fedelta_server.store._migrate import HEAD, refuse, revision_of
 from fedelta_server.store._schema import FIRST_LINK, JOURNAL, link_of
 from fedelta_server.store.io import storage_errors
 
+_AT_A_TIME = 1000
+
 
 @dataclass(frozen=True)
 class Row:
     """A record as it is stored."""
 
     sequence: int
-    unix_time: float
     kind: str
     body: bytes
-    link: bytes
     tied: bool
     """Whether the link fits: neither this record was changed, nor is one gone that was before it."""
 
@@ -44,17 +44,22 @@ class History:
         with self._connected() as connection:
             return list(connection.execute(query).scalars())
 
-    def rows(self, job: str, *kinds: str) -> list[Row]:
-        """The records of a job, in order; of these kinds, or all."""
+    def rows(self, job: str) -> Iterator[Row]:
+        """The records of a job, in order, read as they are asked for."""
         query = sa.select(JOURNAL).where(JOURNAL.c.job == job).order_by(JOURNAL.c.sequence)
+        before = FIRST_LINK
         with self._connected() as connection:
-            found = connection.execute(query).all()
-        rows, before = [], FIRST_LINK
-        for row in found:
-            tied = row.link == link_of(before, row.unix_time, row.body)
-            rows.append(Row(row.sequence, row.unix_time, row.kind, row.body, row.link, tied))
-            before = row.link
-        return [row for row in rows if not kinds or row.kind in kinds]
+            for row in connection.execution_options(yield_per=_AT_A_TIME).execute(query):
+                tied = row.link == link_of(before, row.unix_time, row.body)
+                yield Row(row.sequence, row.kind, row.body, tied)
+                before = row.link
+
+    def bodies(self, job: str, kind: str) -> list[bytes]:
+        """The records of one kind of a job, in order."""
+        where = (JOURNAL.c.job == job, JOURNAL.c.kind == kind)
+        query = sa.select(JOURNAL.c.body).where(*where).order_by(JOURNAL.c.sequence)
+        with self._connected() as connection:
+            return list(connection.execute(query).scalars())
 
     def _connected(self) -> sa.Connection:
         try:
