@@ -155,6 +155,7 @@ class Client:
             log.error("the coordinator refused to give work: %s", error)
             found = pb.NextAssignmentResponse(retry_after=Duration(seconds=5))
         self._worker.settle(found.settled)
+        await self._session.adapt(found.reconnect_within.ToTimedelta().total_seconds())
         self._tell(found.waiting_for)
         if not found.HasField("assignment"):
             await asyncio.sleep(jittered(found.retry_after.ToTimedelta().total_seconds()))

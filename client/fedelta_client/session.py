@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
@@ -17,9 +18,9 @@ from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.v1 import coordinator_pb2_grpc
 from fedelta.wire import bulk, channel
 from fedelta.wire.proxy import Proxy
-from fedelta.wire.route import KEEPALIVE_SECONDS, Route
+from fedelta.wire.route import KEEPALIVE_SECONDS, RECONNECT_SECONDS, Route
 from fedelta_client.ledger import LedgerError
-from fedelta_client.retry import delays
+from fedelta_client.retry import delays, jittered, returns
 
 CALL_SECONDS = 30.0
 """Deadline of an ordinary call."""
@@ -75,10 +76,16 @@ class Session:
         self._route = Route(target=target, proxy=proxy, keepalive_seconds=keepalive_seconds)
         self._outage: set[str] | None = None
         """While the coordinator is away: what has been said of it."""
+        self._reconnect_within = 0.0
+        """Within how many seconds all clients are to be back that lost the coordinator together."""
         self.liveness_seconds = 15.0
         """Silent for longer than this, the client counts as gone. The coordinator says so when it registers."""
 
     async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    def _open(self) -> None:
         self._channel = channel.connect_aio(self._route)
         self.stub = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
         self.push: Push = self._channel.stream_unary(
@@ -91,7 +98,6 @@ class Session:
             request_serializer=pb.FetchModelRequest.SerializeToString,
             response_deserializer=bulk.fetch_model,
         )
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -114,6 +120,7 @@ class Session:
         )
         with self._noted(request):
             answer = await self.persist(lambda: self._once(self.stub.Register, request, CALL_SECONDS))
+        self._reconnect_within = answer.reconnect_within.ToTimedelta().total_seconds()
         self.liveness_seconds = answer.liveness.ToTimedelta().total_seconds() or self.liveness_seconds
         return answer
 
@@ -121,6 +128,19 @@ class Session:
         """Makes a call until it is answered. Raises the `FedeltaError` of an answer that trying again won't change."""
         request.session_id = self.id
         return await self.persist(lambda: self._once(method, request, seconds))
+
+    async def adapt(self, reconnect_within: float) -> None:
+        """From now on, all that lose the coordinator are to be back within so many seconds. To be called between calls.
+
+        A channel connects by itself, and keeps the pauses it was made with: for much longer or shorter ones another
+        is made.
+        """
+        self._reconnect_within = reconnect_within
+        known, wanted = self._route.reconnect_seconds, max(RECONNECT_SECONDS, reconnect_within)
+        if not known / 2 <= wanted <= known * 2:
+            former, self._route = self._channel, replace(self._route, reconnect_seconds=wanted)
+            self._open()
+            await former.close()
 
     async def part(self, method: Callable[..., Awaitable[Any]], request: Request) -> bool:
         """Makes a call once, for the way out. Returns whether it arrived."""
@@ -134,7 +154,7 @@ class Session:
 
     async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Tries until it succeeds: registers again where the session is gone, waits out what passes."""
-        pauses, lapses = delays(), delays()
+        absences, pauses, lapses = returns(self._reconnect_within), delays(), delays()
         while True:
             try:
                 result = await attempt()
@@ -145,7 +165,8 @@ class Session:
                 await asyncio.sleep(next(lapses))
             except PASSING as error:
                 self._note(error)
-                pause = next(pauses)
+                pause = next(absences if isinstance(error, OUTAGES) else pauses)
+                pause = max(pause, jittered(error.retry_seconds or 0.0))
                 log.debug("%s; the next try is in %.1f s", error.code, pause)
                 await asyncio.sleep(pause)
             else:

@@ -13,6 +13,11 @@ class FedeltaError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[str] = "INTERNAL"
 
+    def __init__(self, *words: object, retry_seconds: float | None = None) -> None:
+        super().__init__(*words)
+        self.retry_seconds = retry_seconds
+        """After about so many seconds it is worth trying again. None: that is not known, or no use."""
+
     @property
     def message(self) -> str:
         """What went wrong and what helps, in one or two sentences."""

@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from fedelta._names import DEFAULT_PORT
-from fedelta.config import Notes
+from fedelta.config import Notes, Size
+
+KEEP_FREE = Size(256_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class ServerConfig:
     """Keep so many last model versions of each job, the best, and those that a job starts from. 0: all."""
     keep_every: Annotated[int, Meta(ge=0)] = 0
     """With keep_versions: also every so many-th version. 0: none."""
+    keep_free: Size = KEEP_FREE
+    """Take no update in that would leave less free on the disk: the journal and the next version need room as well."""
     log_format: Literal["text", "json"] = "text"
     """Log lines for people, or one JSON object a line."""
     verbose: Annotated[bool, Notes(flags=("-v", "--verbose"))] = False

@@ -52,7 +52,7 @@ async def _running(config: ServerConfig) -> AsyncIterator[tuple[aio.Server, Coor
     coordinator = Coordinator(Journal(f"sqlite:///{config.state / 'journal.db'}"), Files(config.state), keep)
     try:
         await coordinator.start()
-        server = await build_server(coordinator)
+        server = await build_server(coordinator, keep_free=config.keep_free)
         port = _bind(server, config)
         await server.start()
         print(f"coordinator ready on {join(config.host, port)}", flush=True)

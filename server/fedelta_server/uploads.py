@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from fedelta.errors import BusyError, DigestMismatchError, StalledError, SupersededError
+from fedelta.errors import DigestMismatchError, StalledError, SupersededError
 from fedelta_server._tasks import wait_out
 from fedelta_server.coordinator import Coordinator
+from fedelta_server.room import Room
+from fedelta_server.turns import Turns
 
 T = TypeVar("T")
 
 MAX_CONCURRENT = 32
-"""Uploads received at a time; others wait for their turn."""
+"""Uploads received at a time; some others wait for their turn."""
 
 STALL_SECONDS = 60.0
 """An upload that brings no bytes for this long is ended; what it brought is kept for its resumption."""
-
-TURN_SECONDS = 30.0
-"""How long an upload waits for its turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +45,10 @@ class Stream:
 class Uploads:
     """All uploads under way."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, room: Room) -> None:
         self._coordinator = coordinator
-        self._turns = asyncio.Semaphore(MAX_CONCURRENT)
+        self._room = room
+        self._turns = Turns(MAX_CONCURRENT, "uploads")
         self._streams: dict[str, Stream] = {}
 
     @asynccontextmanager
@@ -61,7 +61,7 @@ class Uploads:
             await older.ended.wait()
         stream = self._streams[key] = Stream()
         try:
-            async with self._turn():
+            async with self._turns.one():
                 yield stream
         finally:
             del self._streams[key]
@@ -75,7 +75,7 @@ class Uploads:
         `moved` hears of the bytes that come; what it raises ends the upload. Raises `SupersededError`, `StalledError`,
         `StorageError`, `BadRequestError`, or `DigestMismatchError` where the stream ended early.
         """
-        receiver: asyncio.Task[Path] = asyncio.ensure_future(self._spool(announced, chunks, moved))
+        receiver: asyncio.Task[Path] = asyncio.ensure_future(self._spool_with_room(announced, chunks, moved))
         stream.receiver = receiver
         try:
             if stream.superseded:
@@ -90,17 +90,15 @@ class Uploads:
         finally:
             stream.receiver = None
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(TURN_SECONDS):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise BusyError(f"{MAX_CONCURRENT} uploads are under way; try again") from None
-        try:
-            yield
-        finally:
-            self._turns.release()
+    async def _spool_with_room(
+        self, announced: Announced, chunks: AsyncIterator[memoryview], moved: Callable[[int], None]
+    ) -> Path:
+        def counted(count: int) -> None:
+            moved(count)
+            claim.used(count)
+
+        async with self._room.claimed(max(0, announced.length - announced.offset)) as claim:
+            return await self._spool(announced, chunks, counted)
 
     async def _spool(
         self, announced: Announced, chunks: AsyncIterator[memoryview], moved: Callable[[int], None]

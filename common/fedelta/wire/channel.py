@@ -14,8 +14,14 @@ PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 """The protocol versions this software speaks."""
 
+MOST_RETRY_SECONDS = 3600.0
+"""A hint to wait for longer is not followed."""
+
 ERROR_KEY = "fedelta-error"
 """Trailing metadata key that holds the code of a `FedeltaError`."""
+
+RETRY_KEY = "fedelta-retry-seconds"
+"""Trailing metadata key that holds its `retry_seconds`, as a decimal number, where it has any."""
 
 
 def connect(route: Route) -> "grpc.Channel":
@@ -33,6 +39,12 @@ def connect_aio(route: Route) -> "grpc.aio.Channel":
     return grpc.aio.insecure_channel(route.first_hop, options=route.options())
 
 
+def trailer(error: errors.FedeltaError) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata that says which error it is, for `translate` on the other side."""
+    code = (ERROR_KEY, error.code)
+    return (code,) if error.retry_seconds is None else (code, (RETRY_KEY, f"{error.retry_seconds:.3f}"))
+
+
 def translate(error: Any, route: Route | None = None) -> errors.FedeltaError:
     """Turns a `grpc.RpcError` (sync or aio) into the `FedeltaError` it stands for.
 
@@ -43,8 +55,17 @@ def translate(error: Any, route: Route | None = None) -> errors.FedeltaError:
     code = next((value for key, value in trailing if key == ERROR_KEY), None)
     status, detail = error.code().name, error.details() or ""
     if code in errors.BY_CODE:
-        return errors.BY_CODE[code](detail)
+        return errors.BY_CODE[code](detail, retry_seconds=_seconds(dict(trailing).get(RETRY_KEY)))
     return (route and diagnose(route, status, detail)) or _nearest(status, detail)
+
+
+def _seconds(written: Any) -> float | None:
+    """What another machine wrote, if it is a number to wait by."""
+    try:
+        found = float(written)
+    except (TypeError, ValueError):
+        return None
+    return found if 0 <= found <= MOST_RETRY_SECONDS else None
 
 
 def _nearest(status: str, detail: str) -> errors.FedeltaError:

@@ -7,6 +7,9 @@ from fedelta.wire.proxy import Proxy
 
 MAX_MESSAGE_BYTES = 4 << 20
 
+RECONNECT_SECONDS = 1.0
+"""The longest pause between two tries to connect, where there are not so many clients that it must be longer."""
+
 CONNECT_SECONDS = 10
 """How long one try to connect may take, tunnel included. Other addresses of the same name are tried meanwhile."""
 KEEPALIVE_SECONDS = 30.0
@@ -27,6 +30,8 @@ class Route:
     """The proxy in between."""
     keepalive_seconds: float = KEEPALIVE_SECONDS
     """At least `LEAST_KEEPALIVE_SECONDS`, and less than the idle limit of what is in between."""
+    reconnect_seconds: float = RECONNECT_SECONDS
+    """The longest pause between two tries to connect; the first is 0.1 s, and they grow."""
 
     @property
     def first_hop(self) -> str:
@@ -39,7 +44,7 @@ class Route:
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             # gRPC's own reconnect backoff grows to two minutes, long after a coordinator is back.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", int(self.reconnect_seconds * 1000)),
             # Not a pause, despite its name: the time that a try to connect may take.
             ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),
             ("grpc.keepalive_time_ms", int(self.keepalive_seconds * 1000)),

@@ -154,6 +154,7 @@ class Book:
     def _(self, record: records.RoundClosed) -> None:
         job = self.jobs[record.job]
         job.rounds_done, job.turns, job.level = record.number, record.turns, record.level
+        job.round_seconds = record.seconds
         job.round, job.attempts, job.failed_attempts = None, 0, 0
 
     @apply.register

@@ -17,6 +17,10 @@ class Clients:
     def __iter__(self) -> Iterator[Client]:
         return (self._by_name[name] for name in sorted(self._by_name))
 
+    def __len__(self) -> int:
+        """How many have registered since the start."""
+        return len(self._by_name)
+
     def register(self, event: ClientRegistered) -> None:
         """Opens a session. Raises `NameInUseError` while another one under the name is live."""
         known = self._by_name.get(event.name)

@@ -207,6 +207,8 @@ class Job:
     """How many clients its phases had, divided by its share: the job that has had the least goes first."""
     level: float = 0.0
     """Its turns when its latest round was opened."""
+    round_seconds: float = 0.0
+    """How long its latest round took; 0: none is closed yet."""
     standing: float | None = None  # volatile
     """Its turns while it waits and competes for clients, raised where it claimed the past; None: it does not."""
 

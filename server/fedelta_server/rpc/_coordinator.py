@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from fedelta.wire.channel import PROTOCOL_MAX, PROTOCOL_MIN
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.engine import LIVENESS_SECONDS, Assignment, ModelRef, events, task_seed
 from fedelta_server.engine.words import Outcome, PhaseKind
+from fedelta_server.pace import reconnect_within
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
 from fedelta_server.rpc._guard import Context, guarded, guarded_stream
 from fedelta_server.rpc._subject import Subject, client_of, subject
@@ -72,7 +74,10 @@ class CoordinatorService:
         )
         _log.log(logging.DEBUG if known else logging.INFO, "joined, offers %s", ", ".join(request.learners))
         return pb.RegisterResponse(
-            protocol=protocol, software_version=fedelta.__version__, liveness=_duration(LIVENESS_SECONDS)
+            protocol=protocol,
+            software_version=fedelta.__version__,
+            liveness=_duration(LIVENESS_SECONDS),
+            reconnect_within=_duration(reconnect_within(self._coordinator.engine)),
         )
 
     @guarded
@@ -81,6 +86,7 @@ class CoordinatorService:
         running = tuple(request.running_assignment_ids)
         found = await self._coordinator.next_assignment(request.session_id, wait, running)
         response = self._found(found)
+        response.reconnect_within.CopyFrom(_duration(reconnect_within(self._coordinator.engine)))
         # At the same moment: an assignment and what came before it belong together.
         response.settled.extend(await self._settlements(request))
         return response
@@ -185,8 +191,12 @@ class CoordinatorService:
     def _found(self, found: Assignment | None) -> pb.NextAssignmentResponse:
         if found is not None:
             return pb.NextAssignmentResponse(assignment=self._assignment(found))
-        retry = _RETRY_AFTER_DRAIN_SECONDS if self._coordinator.draining else 0.0
+        retry = self._drained_seconds() if self._coordinator.draining else 0.0
         return pb.NextAssignmentResponse(retry_after=_duration(retry), waiting_for=self._waiting_for())
+
+    def _drained_seconds(self) -> float:
+        """When to ask a coordinator again that is about to end: not all at the same moment."""
+        return _RETRY_AFTER_DRAIN_SECONDS + random.uniform(0, reconnect_within(self._coordinator.engine))
 
     async def _settlements(self, request: pb.NextAssignmentRequest) -> list[pb.Settlement]:
         """What became of the updates that a client asks about."""

@@ -10,7 +10,7 @@ from grpc import aio
 
 from fedelta._logs import about
 from fedelta.errors import FedeltaError
-from fedelta.wire.channel import ERROR_KEY
+from fedelta.wire.channel import trailer
 from fedelta_server._tasks import Calls
 from fedelta_server.rpc._subject import Subject
 
@@ -73,7 +73,7 @@ def guarded_stream(
 async def _abort(call: str, context: Context, error: Exception) -> NoReturn:
     if isinstance(error, FedeltaError):
         _log.debug("%s refused: %s: %s", call, error.code, error.message)
-        context.set_trailing_metadata(((ERROR_KEY, error.code),))
+        context.set_trailing_metadata(trailer(error))
         await context.abort(grpc.StatusCode[error.status], error.message)
     if isinstance(error, aio.AbortError):
         raise error

@@ -13,8 +13,10 @@ from grpc_reflection.v1alpha import reflection
 from fedelta.v1 import admin_pb2, coordinator_pb2
 from fedelta.wire import bulk
 from fedelta.wire.route import LEAST_KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES
+from fedelta_server.config import KEEP_FREE
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.models import ModelImports
+from fedelta_server.room import Room
 from fedelta_server.rpc._admin import AdminService
 from fedelta_server.rpc._coordinator import CoordinatorService
 from fedelta_server.updates import Updates
@@ -50,10 +52,13 @@ _MAKE_HANDLER: "dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any,
 }
 
 
-async def build_server(coordinator: Coordinator) -> aio.Server:
-    """A server with both services, health and reflection. Ports are the caller's to add."""
+async def build_server(coordinator: Coordinator, keep_free: int = KEEP_FREE) -> aio.Server:
+    """A server with both services, health and reflection. Ports are the caller's to add.
+
+    `keep_free`: the bytes that uploads leave free on the disk.
+    """
     server = aio.server(options=_OPTIONS)
-    uploads = Uploads(coordinator)
+    uploads = Uploads(coordinator, Room(coordinator, keep_free))
     _add(server, _COORDINATOR, CoordinatorService(coordinator, Updates(coordinator, uploads)))
     versions = Versions(coordinator)
     _add(server, _ADMIN, AdminService(coordinator, ModelImports(coordinator, uploads, versions), versions))

@@ -32,6 +32,10 @@ class Files:
         for directory in self._layout.directories:
             self._ensure(directory)
 
+    def free_bytes(self) -> int:
+        """How much is free on the disk for uploads."""
+        return self._fs.free_bytes(self._layout.uploads)
+
     def has_model(self, digest: bytes) -> bool:
         """Whether the model of this digest is stored."""
         return self.model_path(digest).exists()
@@ -173,7 +177,7 @@ class Files:
                 self._fs.unlink(path)
 
     def _check_free(self, path: Path, needed: int) -> None:
-        free = self._fs.free_bytes(self._layout.uploads)
+        free = self.free_bytes()
         if needed > free:
             raise StorageError(f"{path}: the disk is full: {needed} bytes are needed, {free} are free")
 

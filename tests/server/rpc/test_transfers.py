@@ -25,7 +25,7 @@ from fedelta.errors import (
 from fedelta.tensors import MODEL_METADATA, UPDATE_METADATA
 from fedelta.v1 import admin_pb2 as admin
 from fedelta.v1 import coordinator_pb2 as pb
-from fedelta_server import uploads
+from fedelta_server import turns, uploads
 from fedelta_server.store._fs import FileSystem
 from tests.server.rpc.harness import (
     BIAS,
@@ -310,9 +310,9 @@ def test_uploads_wait_for_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyP
             first, second = (await a.work()).id, (await b.work()).id
             under_way = Upload.begin(a, a.header(first, UPDATE), UPDATE[:HALF])
             await _held(a, first, UPDATE, HALF)
-            monkeypatch.setattr(uploads, "TURN_SECONDS", 0.05)
+            monkeypatch.setattr(turns, "TURN_SECONDS", 0.05)
             assert isinstance(await failure(b.push(second, UPDATE)), BusyError)
-            monkeypatch.setattr(uploads, "TURN_SECONDS", 30)
+            monkeypatch.setattr(turns, "TURN_SECONDS", 30)
             waiting = asyncio.ensure_future(_result(b.push(second, UPDATE)))
             await under_way.finish(UPDATE[HALF:])
             await waiting
