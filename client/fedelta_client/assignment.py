@@ -22,12 +22,15 @@ from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import messages as say
 from fedelta_client.courier import Courier
 from fedelta_client.gate import DeclinedError, Gate
+from fedelta_client.results import Result
 from fedelta_client.retry import jittered
 from fedelta_client.session import FATAL
 from fedelta_client.spool import Spool
 from fedelta_client.trainer import WorkFailedError
 from fedelta_client.trainers import Trainers
 
+FIRST_RENEWAL_SECONDS = 1.0
+"""After this at the latest the coordinator hears how far the work is, so that it can be seen of a short one, too."""
 RENEWALS_PER_LEASE = 3
 LEAST_LEASE_SECONDS = 0.3
 """A shorter lease is renewed as if it were this long. Renewals are also what shows that a busy client lives."""
@@ -85,11 +88,11 @@ class Worker:
     async def _keep_lease(self, assignment: pb.Assignment, progress: pb.Progress) -> str:
         """Renews the lease for as long as the coordinator wants the result. Returns why it does not."""
         lease, clock = assignment.lease, asyncio.get_running_loop().time
-        due = clock() + _deadline_seconds(assignment)
+        due, most = clock() + _deadline_seconds(assignment), FIRST_RENEWAL_SECONDS
         while True:
             silence = min(lease.ToTimedelta().total_seconds(), self._courier.session.liveness_seconds)
-            seconds = jittered(max(silence, LEAST_LEASE_SECONDS) / RENEWALS_PER_LEASE)
-            left = due - clock()
+            seconds = jittered(min(max(silence, LEAST_LEASE_SECONDS) / RENEWALS_PER_LEASE, most))
+            left, most = due - clock(), math.inf
             # A learner that hangs is to be free for the next round when this one is over, not a third of a lease later.
             await asyncio.sleep(min(seconds, left) if left > 0 else seconds)
             try:
@@ -144,14 +147,38 @@ class Worker:
     async def _do(self, assignment: pb.Assignment, progress: pb.Progress) -> None:
         self.gate.admit(assignment)
         self._courier.cap(self.gate.policy.limits)
+        result = await asyncio.to_thread(self._found, assignment)
+        if result is None:
+            result = await self._make(assignment, progress)
+        await self._deliver(assignment, result)
+
+    def _found(self, assignment: pb.Assignment) -> Result | None:
+        """The result of the assignment, if this client finished it before it was killed."""
+        result = self._spool.results.find(assignment)
+        if isinstance(result, say.Trained) and result.state_saved and assignment.id not in self.unsettled():
+            return None  # what the learner made of itself belongs to the update, and is not there
+        if result is not None:
+            log.info("was finished before this client was started again; its result is sent")
+        return result
+
+    async def _make(self, assignment: pb.Assignment, progress: pb.Progress) -> Result:
+        """Has the learner work. What comes out is there for whoever comes after this process."""
         command = await self._command(assignment)
         trainer = await self._trainers.get(assignment.learner)
-        answer = await trainer.do(command, lambda said: _note(progress, said))
-        await self._deliver(assignment, answer)
+        self._spool.results.clear()
+        result = await trainer.do(command, lambda said: _note(progress, said))
+        if not isinstance(result, Result):
+            raise WorkFailedError(pb.FAILURE_KIND_CLIENT, f"the trainer answered {type(result).__name__}")
+        log.info("%s", _summary(result))
+        # In this order: a result that is found has its state.
+        if isinstance(result, say.Trained) and result.state_saved:
+            self._spool.states.pend(assignment.job_id, assignment.learner, assignment.id)
+        self._spool.results.keep(assignment, result)
+        return result
 
     async def _command(self, assignment: pb.Assignment) -> say.Work:
         """What the trainer is to do, with the model it needs on disk."""
-        assigned, out = _assigned(assignment, self._courier.session.name), str(self._spool.update)
+        assigned, out = _assigned(assignment, self._courier.session.name), str(self._spool.results.update)
         match assignment.kind:
             case pb.ASSIGNMENT_KIND_TRAIN:
                 state, state_out = self._state(assignment), str(self._spool.states.draft)
@@ -182,25 +209,15 @@ class Worker:
         path = states.promoted(assignment.job_id, assignment.learner)
         return None if path is None else str(path)
 
-    async def _deliver(self, assignment: pb.Assignment, answer: say.ANY_MESSAGE) -> None:
-        match answer:
-            case say.Trained():
-                log.info("trained %s", _summary(answer))
-                self.gate.release(assignment, examples=answer.examples, length=answer.file.length)
-                if answer.state_saved:
-                    self._spool.states.pend(assignment.job_id, assignment.learner, assignment.id)
-                await self._courier.deliver(assignment, self._spool.update, answer)
-            case say.Initialized():
-                log.info("made the model")
-                self.gate.release(assignment, examples=0, length=answer.file.length)
-                await self._courier.deliver(assignment, self._spool.update, answer)
-            case say.Evaluated():
-                log.info("evaluated %s", _summary(answer))
-                request = _evaluation(assignment, answer)
-                self.gate.release(assignment, examples=answer.examples, length=request.ByteSize())
-                await self._courier.report(assignment, request)
-            case _:
-                raise WorkFailedError(pb.FAILURE_KIND_CLIENT, f"the trainer answered {type(answer).__name__}")
+    async def _deliver(self, assignment: pb.Assignment, result: Result) -> None:
+        if isinstance(result, say.Evaluated):
+            request = _evaluation(assignment, result)
+            self.gate.release(assignment, examples=result.examples, length=request.ByteSize())
+            await self._courier.report(assignment, request)
+        else:
+            examples = result.examples if isinstance(result, say.Trained) else 0
+            self.gate.release(assignment, examples=examples, length=result.file.length)
+            await self._courier.deliver(assignment, self._spool.results.update, result)
 
 
 def _assigned(assignment: pb.Assignment, client: str) -> say.Assigned:
@@ -227,9 +244,12 @@ def _note(progress: pb.Progress, said: say.Progress) -> None:
     progress.CopyFrom(pb.Progress(fraction=said.fraction, metrics=said.metrics))
 
 
-def _summary(done: say.Trained | say.Evaluated) -> str:
-    metrics = ", ".join(f"{name} {value:.3g}" for name, value in sorted(done.metrics.items()))
-    return f"on {done.examples} examples in {done.seconds:.1f} s" + (f" ({metrics})" if metrics else "")
+def _summary(result: Result) -> str:
+    if isinstance(result, say.Initialized):
+        return "made the model"
+    done = "trained" if isinstance(result, say.Trained) else "evaluated"
+    metrics = ", ".join(f"{name} {value:.3g}" for name, value in sorted(result.metrics.items()))
+    return f"{done} on {result.examples} examples in {result.seconds:.1f} s" + (f" ({metrics})" if metrics else "")
 
 
 def _deadline_seconds(assignment: pb.Assignment) -> float:

@@ -15,7 +15,7 @@ from fedelta_client.session import Session
 from fedelta_client.transfer import Update, fetch_model, push_update
 
 
-def noting_registration(ledger: Ledger, request: pb.RegisterRequest) -> AbstractContextManager[None]:
+def noting_registration(ledger: Ledger, request: pb.RegisterRequest) -> AbstractContextManager[object]:
     """The client says within it what it is."""
     said = f"client {request.client_name}, learners {', '.join(request.learners)}, fedelta {request.software_version}"
     labels = dict(request.labels)
@@ -54,15 +54,6 @@ class Courier:
     async def deliver(self, assignment: pb.Assignment, path: Path, made: say.Trained | say.Initialized) -> None:
         """Sends the update or the initial model in the file."""
         trained, file = made if isinstance(made, say.Trained) else None, made.file
-        update = Update(
-            assignment_id=assignment.id,
-            path=path,
-            digest=bytes.fromhex(file.digest),
-            length=file.length,
-            examples=trained.examples if trained else 0,
-            metrics=trained.metrics if trained else {},
-            seconds=trained.seconds if trained else 0.0,
-        )
         parcel = Parcel(
             kind="update" if trained else "model",
             job=assignment.job_id,
@@ -70,11 +61,21 @@ class Courier:
             bytes=file.length,
             digest=file.digest,
             norm=file.norm if trained else None,
-            examples=update.examples,
-            metrics=update.metrics,
-            seconds=update.seconds,
+            examples=trained.examples if trained else 0,
+            metrics=trained.metrics if trained else {},
+            seconds=trained.seconds if trained else 0.0,
         )
-        with self._ledger.sending(parcel, lambda: self._up.moved):
+        with self._ledger.sending(parcel, lambda: self._up.moved) as begun:
+            update = Update(
+                assignment_id=assignment.id,
+                path=path,
+                digest=bytes.fromhex(file.digest),
+                length=file.length,
+                examples=parcel.examples,
+                metrics=parcel.metrics,
+                seconds=parcel.seconds,
+                begun=begun,
+            )
             await push_update(self.session, update, self._up)
 
     async def report(self, assignment: pb.Assignment, request: pb.ReportEvaluationRequest) -> None:
@@ -99,7 +100,7 @@ class Courier:
 
     def _noting_progress(
         self, assignment: pb.Assignment, request: pb.RenewAssignmentRequest
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[object]:
         told, self._told = self._told, dict(request.progress.metrics)
         if not self._told or self._told == told:
             return nullcontext()

@@ -51,21 +51,21 @@ class History:
     def of(cls, reader: Reader, job: str | None) -> Self:
         """Reads it."""
         history = cls()
-        open_: dict[int, Left] = {}
+        by_number: dict[int, Left] = {}
         for line in reader.lines():
-            history._add(line, open_, job)
+            history._add(line, by_number, job)
         return history
 
-    def _add(self, line: Line, open_: dict[int, Left], job: str | None) -> None:
+    def _add(self, line: Line, by_number: dict[int, Left], job: str | None) -> None:
         if isinstance(line, Outcome):
-            if line.number in open_:
-                open_.pop(line.number).outcome = line
+            if line.number in by_number:
+                by_number[line.number].outcome = line
         elif job in (None, line.job):
             if isinstance(line, Received):
                 self.fetched.append(line)
             else:
-                open_[line.number] = Left(line)
-                self.left.append(open_[line.number])
+                by_number[line.number] = Left(line)
+                self.left.append(by_number[line.number])
 
     def as_plain(self) -> dict[str, Any]:
         """For programs."""
@@ -105,7 +105,7 @@ def follow_lines(job: str | None, *, everything: bool, as_json: bool) -> Callabl
     def show(line: Line) -> None:
         if isinstance(line, Sending):
             sent[line.number] = line
-        about = sent.pop(line.number, None) if isinstance(line, Outcome) else line
+        about = sent.get(line.number) if isinstance(line, Outcome) else line
         if about is None or job not in (None, about.job):
             return
         if as_json:

@@ -1,18 +1,21 @@
 """The site's own log of what left it and what it fetched: lines of JSON in the spool, only ever appended to.
 
 Before anything leaves, a line about it is on the disk; another one follows when its fate is known. Where that is
-missing nobody knows: the client was killed meanwhile.
+missing nobody knows: the client was killed meanwhile. Started again it goes on with the same result, which is still the
+same parcel: its fate follows then.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import msgspec
 
+from fedelta._files import sync
 from fedelta.errors import FedeltaError
 from fedelta_client.policy import Usage
 from fedelta_client.tally import Tally
@@ -22,6 +25,9 @@ Kind = Literal["update", "model", "evaluation", "failure", "progress", "registra
 while it trains, and what the client says of itself."""
 
 Fate = Literal["acknowledged", "refused", "unknown"]
+
+_RESULTS = ("update", "model", "evaluation")
+"""The kinds that another process goes on with where one was killed."""
 
 
 class LedgerError(FedeltaError):
@@ -62,13 +68,13 @@ class Sending(Parcel, frozen=True, kw_only=True, tag_field="line", tag="sending"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="outcome", omit_defaults=True):
-    """What became of a parcel."""
+    """What became of a parcel. Of several about one parcel the last one counts."""
 
     number: int
     time: datetime
     fate: Fate
     bytes: int
-    """What went out for it, repetitions included."""
+    """What went out for it, repetitions included. Of what a killed process sent, only what must have gone out."""
     reason: str = ""
 
 
@@ -90,6 +96,15 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
 
 
+@dataclass
+class _Open:
+    """A result of which nobody knows whether it arrived."""
+
+    parcel: Parcel
+    sent: int = 0
+    """Bytes that surely went out for it."""
+
+
 class Ledger:
     """The ledger of a running client. A context manager; raises `LedgerError` wherever the disk refuses."""
 
@@ -98,6 +113,7 @@ class Ledger:
         self._coordinator = coordinator
         self._tally = Tally()
         self._number = 0
+        self._open: dict[int, _Open] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -112,22 +128,26 @@ class Ledger:
         os.close(self._fd)
 
     @contextmanager
-    def sending(self, parcel: Parcel, moved: Callable[[], int] | None = None) -> Iterator[None]:
+    def sending(self, parcel: Parcel, moved: Callable[[], int] | None = None) -> Iterator[bool]:
         """The block sends the parcel: an error of ours says that it is refused, any other that nobody knows.
 
+        Yields whether some of it may have gone out before: a result whose fate is not known is gone on with.
         `moved` counts what goes out meanwhile; without it the parcel goes once.
         """
-        number, before = self.begin(parcel), moved() if moved else 0
+        begun = self._begun(parcel)
+        number, before = begun or self.begin(parcel), moved() if moved else 0
+        earlier = self._open[number].sent if begun else 0
         fate: Fate = "unknown"
         reason = ""
         try:
-            yield
+            yield begun is not None
             fate = "acknowledged"
         except FedeltaError as error:
             fate, reason = "refused", str(error)
             raise
         finally:
-            self.end(number, fate, moved() - before if moved else parcel.bytes, reason)
+            sent = moved() - before if moved else parcel.bytes
+            self.end(number, fate, max(parcel.bytes, earlier + sent) if begun else sent, reason)
 
     def begin(self, parcel: Parcel) -> int:
         """Notes what is about to leave. When this returns, that is on the disk. Returns its number."""
@@ -150,6 +170,10 @@ class Ledger:
         """What this site has done so far, for a job of this coordinator. `now` says which day it is."""
         return self._tally.usage(self._coordinator, job, now.date())
 
+    def _begun(self, parcel: Parcel) -> int | None:
+        """The number of this very parcel, where it may have left already."""
+        return next((number for number, each in self._open.items() if each.parcel == parcel), None)
+
     def _recall(self) -> None:
         for line in Reader(self._path).lines():
             self._note(line)
@@ -159,10 +183,16 @@ class Ledger:
             case Sending():
                 self._number = max(self._number, line.number)
                 self._tally.sending(line.number, line.time, line.bytes)
+                if line.kind in _RESULTS and line.coordinator == self._coordinator:
+                    self._open[line.number] = _Open(_parcel(line))
                 if line.kind == "update":
                     self._tally.trained(line.coordinator, line.job, line.round)
             case Outcome():
-                self._tally.sent(line.number, line.bytes)
+                self._tally.sent(line.number, line.bytes, final=line.fate != "unknown")
+                if line.fate != "unknown":
+                    self._open.pop(line.number, None)
+                elif line.number in self._open:
+                    self._open[line.number].sent = line.bytes
             case Received():
                 self._tally.received(line.time, line.bytes)
 
@@ -180,11 +210,7 @@ class Ledger:
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
             _write(self._fd, b"\n")
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self._path.parent)
 
     def _refused(self, error: OSError) -> LedgerError:
         return LedgerError(
@@ -216,6 +242,10 @@ class Reader:
                     yield _decode(raw)
                 except msgspec.MsgspecError:
                     self.unreadable += 1
+
+
+def _parcel(line: Sending) -> Parcel:
+    return Parcel(**{name: getattr(line, name) for name in Parcel.__struct_fields__})
 
 
 def _now() -> datetime:

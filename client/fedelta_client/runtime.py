@@ -90,6 +90,7 @@ async def _serve(config: ClientConfig, site: _Site, trainers: Trainers, stop: St
         config.server,
         config.name,
         learners,
+        session_id=site.spool.session.open(config.name, str(config.server)),
         labels=config.label_values,
         noted=noted,
         proxy=site.proxy,
@@ -103,7 +104,8 @@ async def _serve(config: ClientConfig, site: _Site, trainers: Trainers, stop: St
             with site.gate.attended():
                 await Client(session, worker, stop).run()
         finally:
-            await session.part(session.stub.Leave, pb.LeaveRequest())
+            if await session.part(session.stub.Leave, pb.LeaveRequest()):
+                site.spool.session.close()
 
 
 async def _register(session: Session) -> pb.RegisterResponse:

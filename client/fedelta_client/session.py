@@ -50,8 +50,8 @@ class Request(Protocol):
 class Session:
     """One client name at one coordinator, from the first Register to Leave. An async context manager.
 
-    The id is made up here and kept, so the coordinator knows the client again after a restart of either's
-    connection or of the coordinator itself.
+    The id stays the same, so the coordinator knows the client again after a restart of either's connection or of the
+    coordinator itself; see `takeover` for one of the client.
     """
 
     def __init__(
@@ -60,15 +60,16 @@ class Session:
         name: str,
         learners: Iterable[str],
         *,
+        session_id: str | None = None,
         labels: Mapping[str, str] | None = None,
         proxy: Proxy | None = None,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
-        noted: Callable[[pb.RegisterRequest], AbstractContextManager[None]] = lambda _request: nullcontext(),
+        noted: Callable[[pb.RegisterRequest], AbstractContextManager[object]] = lambda _request: nullcontext(),
     ) -> None:
-        """`noted`: what each registration is made within."""
+        """`session_id`: of the session to take over, if there is one. `noted`: what registrations are made within."""
         self.target = target
         self.name = name
-        self.id = secrets.token_hex(16)
+        self.id = session_id or secrets.token_hex(16)
         self.learners = tuple(learners)
         """What the client offers. A change counts from the next `register` on."""
         self._labels = dict(labels or {})

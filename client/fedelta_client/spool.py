@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote, unquote
 
+from fedelta._files import sync
 from fedelta.errors import NameInUseError
+from fedelta_client.results import Results
+from fedelta_client.takeover import SessionFile
 
 MODEL_SLOTS = 2
 """A round evaluates the version that the next one trains from, so two files serve train and evaluate."""
@@ -35,7 +38,8 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.models = ModelCache([root / f"model-{slot}.safetensors" for slot in range(MODEL_SLOTS)])
-        self.update = root / "update.safetensors"
+        self.results = Results(root / "update.safetensors", root / "finished.json")
+        self.session = SessionFile(root / "session.json")
         self.ledger = root / "ledger.jsonl"
         self.states = States(root / "states")
 
@@ -58,7 +62,7 @@ class Spool:
 
     def footprint(self, model_bytes: int) -> int:
         """Bytes of the whole directory once each model slot has a model of this length, and there is such an update."""
-        grows = {*self.models.slots, self.update}
+        grows = {*self.models.slots, self.results.update}
         sizes = {path: path.stat().st_size for path in self.root.rglob("*") if path.is_file()}
         return sum(size for path, size in sizes.items() if path not in grows) + sum(
             max(model_bytes, sizes.get(path, 0)) for path in grows
@@ -85,10 +89,12 @@ class States:
         return path if path.exists() else None
 
     def pend(self, job: str, learner: str, assignment_id: str) -> None:
-        """The draft belongs to the learner's update for this assignment."""
+        """The draft, which its writer has synced, belongs to the learner's update for this assignment, from now on."""
         folder = self._path(job, learner, _PENDING)
         folder.mkdir(exist_ok=True)
         self.draft.replace(folder / (quote(assignment_id, safe="") + _SUFFIX))
+        sync(folder)
+        sync(self.root)
 
     def unsettled(self) -> list[str]:
         """The assignments whose states are pending."""

@@ -14,20 +14,23 @@ class Tally:
         self._up: defaultdict[date, int] = defaultdict(int)
         self._down: defaultdict[date, int] = defaultdict(int)
         self._rounds: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-        self._open: dict[int, tuple[date, int]] = {}
+        self._counted: dict[int, tuple[date, int]] = {}
         """Of parcels whose fate is not known yet: the day, and the bytes that were counted for them."""
 
     def sending(self, number: int, time: datetime, count: int) -> None:
         """A parcel leaves. Until more is known it counts with its length."""
         day = self._day(time)
         self._up[day] += count
-        self._open[number] = day, count
+        self._counted[number] = day, count
 
-    def sent(self, number: int, count: int) -> None:
-        """So many bytes went out for the parcel."""
-        if number in self._open:
-            day, counted = self._open.pop(number)
-            self._up[day] += count - counted
+    def sent(self, number: int, count: int, *, final: bool) -> None:
+        """So many bytes went out for the parcel, all in all. `final`: and no more will."""
+        if number not in self._counted:
+            return
+        day, counted = self._counted.pop(number)
+        self._up[day] += count - counted
+        if not final:
+            self._counted[number] = day, count
 
     def trained(self, coordinator: str, job: str, round: int) -> None:
         """An update of this round leaves."""

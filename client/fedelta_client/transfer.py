@@ -122,6 +122,8 @@ class Update:
     examples: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    begun: bool = False
+    """Whether some of it may have been sent before, by a process that was killed."""
 
 
 async def push_update(session: Session, update: Update, pace: Pace) -> None:
@@ -148,10 +150,10 @@ class _Upload:
         self._update = update
         self._fd = fd
         self._pace = pace
-        self._tried = False
+        self._tried = update.begun
 
     async def attempt(self) -> None:
-        """One stream. The first goes from the start without asking, later ones from what the coordinator holds."""
+        """One stream. The very first goes from the start without asking, later ones from what the coordinator holds."""
         offset = await self._ask() if self._tried else 0
         self._tried = True
         if offset is not None:

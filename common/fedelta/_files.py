@@ -20,7 +20,7 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        _sync(part)
+        sync(part)
         part.replace(path)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from None
@@ -28,7 +28,8 @@ def replaced(path: Path, *, overwrite: bool) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Puts a file on the disk, or which files a folder has."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -56,6 +56,7 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """By assignment: the reason with which RenewAssignment says to stop."""
     fates: dict[str, bool] = field(default_factory=dict)
     """By assignment: whether its update was folded, for a client that asks."""
+    liveness_seconds: int = 15
     registered: list[pb.RegisterRequest] = field(default_factory=list)
     fetched: list[tuple[int, int]] = field(default_factory=list)
     """Offset and bytes sent of each FetchModel stream."""
@@ -131,7 +132,7 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         await self._check("Register", request, context)
         self._sessions.add(request.session_id)
         self._seen["Register"].put_nowait(request)
-        return pb.RegisterResponse(protocol=1, liveness=Duration(seconds=15))
+        return pb.RegisterResponse(protocol=1, liveness=Duration(seconds=self.liveness_seconds))
 
     async def NextAssignment(self, request: pb.NextAssignmentRequest, context: Context) -> pb.NextAssignmentResponse:
         await self._check("NextAssignment", request, context)

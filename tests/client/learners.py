@@ -108,6 +108,23 @@ class Counting(Scripted):
         self.count = int(state.get("count", 0))
 
 
+class Unlike(Counting):
+    """Never trains twice to the same end, and notes in a file each time it works."""
+
+    def train(self, model: dict[str, Any], task: Task) -> TrainResult:
+        self._note("train")
+        model["b"] += np.random.default_rng().normal()
+        return super().train(model, task)
+
+    def evaluate(self, model: dict[str, Any], task: Task) -> EvalResult:
+        self._note("evaluate")
+        return super().evaluate(model, task)
+
+    def _note(self, what: str) -> None:
+        with Path("worked").open("a") as file:
+            print(what, file=file)
+
+
 class Other(Scripted):
     """Its model is not the job's."""
 

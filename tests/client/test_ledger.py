@@ -155,8 +155,8 @@ def test_days_are_those_of_the_site() -> None:
     tally.sending(2, datetime(2026, 11, 20, 22, 0, tzinfo=UTC), 10)
     tally.received(datetime(2026, 11, 21, 21, 59, tzinfo=UTC), 100)
     tally.received(datetime(2026, 11, 21, 22, 0, tzinfo=UTC), 1000)
-    tally.sent(2, 20)
-    tally.sent(2, 5)  # said twice: only the first counts
+    tally.sent(2, 20, final=True)
+    tally.sent(2, 5, final=True)  # said twice: only the first counts
     found = tally.usage(COORDINATOR, "digits-1", date(2026, 11, 21))
     assert (found.uploaded_bytes_today, found.downloaded_bytes_today) == (20, 100)
 
