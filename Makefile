@@ -10,9 +10,10 @@ PIP_ARGS ?=
 DEMO_ARGS ?=
 TEST_ARGS ?= -n logical --maxprocesses 4
 BENCH_ARGS ?=
+FAULTS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs proto proto-baseline bench clean
+.PHONY: help demo test faults lint docs proto proto-baseline bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -22,6 +23,9 @@ demo: $(STAMP) ## run a whole federation on this machine: a coordinator and four
 
 test: $(STAMP) ## run the tests (TEST_ARGS=...)
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+faults: $(STAMP) ## more than 200 faults on a running federation, and a table of what came of them (FAULTS_ARGS=...)
+	@$(BIN)/python -m tests.faults $(FAULTS_ARGS)
 
 lint: $(STAMP) ## ruff, mypy, and the checks of the contract
 	$(BIN)/ruff check

@@ -24,12 +24,21 @@ class ProcessError(FedeltaError):
 class Process:
     """A running `fedelta` command. Its output goes to a log file, and is watched for the line that says it is up."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        *,
+        program: Sequence[str] = ("-m", "fedelta"),
+    ) -> None:
+        """`program`: what of Python runs the arguments."""
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "fedelta", *arguments],
+            [sys.executable, *program, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

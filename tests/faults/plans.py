@@ -1,0 +1,137 @@
+"""Plans: a job, the faults that happen in it, and what is checked when it is done."""
+
+import random
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tests.faults import journal
+from tests.faults.catalog import CATALOG, Fault
+from tests.faults.journal import JobRecords
+from tests.faults.learners import NAMES
+from tests.faults.orders import Orders
+from tests.faults.reference import SEED, References
+from tests.faults.resident import Resident
+
+ROUNDS = 4
+"""Of each job; there is a fault in each."""
+
+_JOB = """\
+[job]
+name = "{name}"
+seed = {seed}
+[model]
+init = "first-client"
+[rounds]
+max = {rounds}
+clients = {clients}
+[evaluate]
+every = {rounds}
+"""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A fault that is aimed at a client's part in a round."""
+
+    fault: Fault
+    round: int
+    client: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job and its faults."""
+
+    name: str
+    hits: tuple[Hit, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(f"round {hit.round}, {hit.client}: {hit.fault}" for hit in self.hits) or "no fault"
+
+
+@dataclass
+class Result:
+    """What became of a plan."""
+
+    plan: Plan
+    injected: Counter[str] = field(default_factory=Counter)
+    """Faults that happened, by kind."""
+    missed: list[Fault] = field(default_factory=list)
+    """Faults that did not: their points were not reached."""
+    lost: list[str] = field(default_factory=list)
+    """Updates that were acknowledged and are in no version."""
+    repeated: list[str] = field(default_factory=list)
+    """Updates that were accepted twice, and trainings that were done again without need."""
+    different: list[str] = field(default_factory=list)
+    """Versions that are not those of the reference."""
+
+    @property
+    def good(self) -> bool:
+        return not (self.missed or self.lost or self.repeated or self.different)
+
+    def __str__(self) -> str:
+        found: dict[str, Sequence[object]]
+        found = {"missed": self.missed, "lost": self.lost, "repeated": self.repeated, "different": self.different}
+        return f"{self.plan}\n" + "\n".join(
+            f"  {key}: {', '.join(map(str, all_))}" for key, all_ in found.items() if all_
+        )
+
+
+def plans(count: int, seed: int, *, among: Sequence[Fault] = CATALOG) -> Iterator[Plan]:
+    """Plans with so many faults in all, drawn so that each comes once before any comes again."""
+    rng = random.Random(seed)
+    drawn: list[Fault] = []
+    while len(drawn) < count:
+        drawn += rng.sample(among, len(among))
+    for number, start in enumerate(range(0, count, ROUNDS)):
+        faults = drawn[start : min(start + ROUNDS, count)]
+        hits = (Hit(fault, round_, rng.choice(NAMES)) for round_, fault in enumerate(faults, 1))
+        yield Plan(f"plan{number}", tuple(hits))
+
+
+def carry_out(plan: Plan, federation: Resident, references: References) -> Result:
+    """Runs the plan's job while its faults happen, and checks what came of it."""
+    job, result = f"{plan.name}-1", Result(plan)
+    given = [_give(hit, job, federation) for hit in plan.hits]
+    federation.run(_JOB.format(name=plan.name, seed=SEED, rounds=ROUNDS, clients=len(NAMES)))
+    for hit, (orders, name) in zip(plan.hits, given, strict=True):
+        if orders.withdraw(name):
+            result.missed.append(hit.fault)
+        else:
+            result.injected[hit.fault.kind] += 1
+    records = journal.read(federation.journal, job)
+    result.lost += _lost(records, federation.acknowledged(job))
+    result.repeated += _repeated(records, plan, federation.trainings(job))
+    result.different += _different(records, plan, references)
+    return result
+
+
+def _give(hit: Hit, job: str, federation: Resident) -> tuple[Orders, str]:
+    orders = federation.orders(hit.fault.target(hit.client))
+    return orders, orders.give(hit.fault.order(job, hit.round, hit.client))
+
+
+def _lost(records: JobRecords, acknowledged: Collection[str]) -> list[str]:
+    return sorted({*acknowledged, *records.accepted} - set(records.folded))
+
+
+def _repeated(records: JobRecords, plan: Plan, trainings: Counter[tuple[int, str]]) -> list[str]:
+    twice = [each for found in (records.accepted, records.folded) for each, n in Counter(found).items() if n > 1]
+    needed = Counter((hit.round, hit.client) for hit in plan.hits if hit.fault.retrains or hit.fault.drops)
+    again = [f"training of {part}" for part, done in trainings.items() if done > 1 + needed[part]]
+    return sorted(twice + again)
+
+
+def _different(records: JobRecords, plan: Plan, references: References) -> list[str]:
+    made = [version for version in records.versions if version.number]
+    expected = references.digests([version.clients for version in made])
+    wrong = [
+        f"version {each.number}"
+        for each, digest in zip(records.versions, expected, strict=True)
+        if each.digest != digest
+    ]
+    gone = {(hit.round, hit.client) for hit in plan.hits if hit.fault.drops}
+    missing = {(each.number, name) for each in made for name in NAMES if name not in each.clients} - gone
+    rounds = [] if records.closed == tuple(range(1, ROUNDS + 1)) else [f"rounds {records.closed}"]
+    return wrong + [f"{name} is not in version {number}" for number, name in sorted(missing)] + rounds
