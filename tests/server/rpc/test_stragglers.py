@@ -209,8 +209,9 @@ def test_an_upload_waits_for_the_room_that_another_one_has(tmp_path: Path) -> No
             assert isinstance(refused, BusyError)
             assert refused.retry_seconds is not None
             assert "uploads under way take the room" in refused.message
-            await under_way.finish(UPDATE[HALF:])
+            disk.free = KEEP_FREE + len(UPDATE) - HALF + len(UPDATE)
             await b.push(second, UPDATE)
+            await under_way.finish(UPDATE[HALF:])
             await assert_done(system, job_id)
 
     run(scenario)
