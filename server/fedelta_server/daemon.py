@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from grpc import aio
 
+from fedelta.cli._output import size
 from fedelta.errors import ConfigError, FedeltaError, InUseError, StorageError
 from fedelta.wire.hosts import join, resolves_to_loopback
 from fedelta_server.config import ServerConfig
@@ -21,6 +24,9 @@ from fedelta_server.retention import Keep
 from fedelta_server.rpc import build_server
 from fedelta_server.store.files import Files
 from fedelta_server.store.journal import Journal
+from fedelta_server.store.usage import usage
+
+_log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 10.0
 _PARTING_SECONDS = 0.2
@@ -56,9 +62,18 @@ async def _running(config: ServerConfig) -> AsyncIterator[tuple[aio.Server, Coor
         port = _bind(server, config)
         await server.start()
         print(f"coordinator ready on {join(config.host, port)}", flush=True)
+        await coordinator.in_thread(_tell_disk_use, config.state)
         yield server, coordinator
     finally:
         await coordinator.close()
+
+
+def _tell_disk_use(state: Path) -> None:
+    found = usage(state)
+    largest = sorted(found, key=lambda use: use.bytes, reverse=True)[:3]
+    kinds = ", ".join(f"{use.kind} {size(use.bytes)}" for use in largest if use.bytes)
+    free = shutil.disk_usage(state).free
+    _log.info("%s takes %s (%s); %s are free", state, size(sum(use.bytes for use in found)), kinds, size(free))
 
 
 def _bind(server: aio.Server, config: ServerConfig) -> int:

@@ -1,6 +1,6 @@
 """The checks of one version: what the journal, the manifest and the files say of it must be the same."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from blake3 import blake3
@@ -99,5 +99,5 @@ def differs(name: str, found: object, expected: object) -> str:
     return f"{name} is {found}, the journal says {expected}"
 
 
-def _names(clients: object) -> str:
-    return ", ".join(map(str, clients)) if isinstance(clients, (tuple, dict)) and clients else "nobody"
+def _names(clients: Iterable[str]) -> str:
+    return ", ".join(clients) or "nobody"

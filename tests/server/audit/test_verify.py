@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from fedelta_server.aggregate import file_digest
+from fedelta_server.audit import Audit, Verdict, _links
+from fedelta_server.engine import records
 from fedelta_server.retention import Keep
 from fedelta_server.store._schema import link_of
 from fedelta_server.store.journal import Journal
@@ -239,6 +242,31 @@ def test_a_state_is_verified_beside_its_running_coordinator(tmp_path: Path) -> N
             assert (code, verdicts(report)) == (0, ["checked", "recomputed"])
 
     run(scenario)
+
+
+def test_a_version_that_is_pruned_under_the_readers_eyes_is_not_broken(state: Path) -> None:
+    with Audit.of(state, JOB) as audit:
+        with closing(Journal(f"sqlite:///{state / 'journal.db'}")) as journal:
+            journal.append([records.VersionsPruned(job=JOB, versions=[1])]).result(10)
+        model(state, 1).unlink()
+        found = [(version.verdict, version.unchecked[:1]) for version in audit.versions()]
+    assert found[1] == (Verdict.CHECKED, ("its model file was pruned",))
+
+
+def test_an_update_that_is_overwritten_under_the_readers_eyes_is_not_broken(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overwritten(path: Path) -> bytes:
+        digest = file_digest(path)
+        if path == update(state, 3, "b"):
+            path.unlink()
+            return bytes(32)
+        return digest
+
+    monkeypatch.setattr(_links, "file_digest", overwritten)
+    code, report = verified(state)
+    assert (code, verdicts(report)[-1]) == (0, "checked")
+    assert report["versions"][3]["unchecked"] == ["not recomputed: its updates are not kept"]
 
 
 def test_a_state_whose_coordinator_was_killed_is_verified(made: Path, tmp_path: Path) -> None:

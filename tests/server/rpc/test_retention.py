@@ -102,6 +102,7 @@ def test_a_version_that_another_job_started_from_stays(tmp_path: Path) -> None:
         async with running(tmp_path, keep=Keep(versions=1)) as system:
             await system.settle()
             assert stored(tmp_path) == [0, 2, 4]
+            assert (await system.download(job_id, version=2))[1] == model_plus(2)
             client = await system.joined("a")
             assert (await client.fetch((await client.work()).id))[1] == model_plus(2)
             assert (await system.job(second.job_id)).origin == f"{job_id}@2"
