@@ -3,15 +3,17 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fedelta.errors import NotFiniteError
-from fedelta_client.ledger import Ledger, LedgerError, Line, Outcome, Parcel, Reader, Received, Sending
+from fedelta_client.history import History
+from fedelta_client.ledger import Fate, Ledger, LedgerError, Line, Outcome, Parcel, Reader, Received, Sending
 from fedelta_client.policy import Usage
 from fedelta_client.tally import Tally
 
@@ -68,6 +70,65 @@ def test_what_happens_to_it_is_noted(tmp_path: Path, error: BaseException, fate:
         last = lines(tmp_path)[-1]
         assert isinstance(last, Outcome)
         assert (last.fate, last.reason, last.bytes) == (fate, reason, 250)
+
+
+def send(where: Path, parcel: Parcel, moved: int, *, coordinator: str = COORDINATOR, stops: bool = False) -> bool:
+    """A process sends it. `stops`: it ends without knowing what became of it. Returns whether it went on with it."""
+    counts = iter([0, moved])
+    sending = (parcel, lambda: next(counts))
+    with ledger(where, coordinator) as found, suppress(KeyboardInterrupt), found.sending(*sending) as begun:
+        if stops:
+            raise KeyboardInterrupt
+    return begun
+
+
+def numbers(where: Path) -> list[tuple[int, int]]:
+    """Of each line: the parcel's number, and how many bytes it says."""
+    return [(line.number, line.bytes) for line in lines(where) if isinstance(line, Sending | Outcome)]
+
+
+def test_a_result_whose_fate_is_not_known_is_gone_on_with(tmp_path: Path) -> None:
+    with ledger(tmp_path) as killed:
+        killed.begin(UPDATE)
+    # How much of it the killed process sent nobody knows; all of it has arrived by now.
+    assert send(tmp_path, UPDATE, 100)
+    assert numbers(tmp_path) == [(1, 1000), (1, 1000)]
+    # What is known is added up.
+    other = msgspec.structs.replace(UPDATE, round=4)
+    assert not send(tmp_path, other, 1300, stops=True)
+    assert send(tmp_path, other, 200, stops=True)
+    assert send(tmp_path, other, 50)
+    assert numbers(tmp_path)[2:] == [(2, 1000), (2, 1300), (2, 1500), (2, 1550)]
+    with ledger(tmp_path) as found:
+        assert usage(found).uploaded_bytes_today == 1000 + 1550
+    history = History.of(Reader(tmp_path / "ledger.jsonl"), None)
+    assert [(each.fate, each.bytes) for each in history.left] == [("acknowledged", 1000), ("acknowledged", 1550)]
+
+
+@pytest.mark.parametrize("known", ["acknowledged", "refused"])
+def test_a_result_whose_fate_is_known_leaves_anew(tmp_path: Path, known: Fate) -> None:
+    with ledger(tmp_path) as found:
+        found.end(found.begin(UPDATE), known, 1000)
+    assert not send(tmp_path, UPDATE, 1000)
+    assert numbers(tmp_path)[2:] == [(2, 1000), (2, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("parcel", "coordinator"),
+    [
+        (msgspec.structs.replace(UPDATE, digest="cd" * 32), COORDINATOR),
+        (msgspec.structs.replace(UPDATE, seconds=2.0), COORDINATOR),
+        (UPDATE, "elsewhere:8470"),
+    ],
+)
+def test_another_result_is_not_taken_for_it(tmp_path: Path, parcel: Parcel, coordinator: str) -> None:
+    assert not send(tmp_path, UPDATE, 100, stops=True)
+    assert not send(tmp_path, parcel, 100, coordinator=coordinator)
+
+
+def test_what_a_client_says_is_said_each_time(tmp_path: Path) -> None:
+    assert not send(tmp_path, NOTE, 20, stops=True)
+    assert not send(tmp_path, NOTE, 20)
 
 
 def test_usage_is_what_the_ledger_says_also_after_a_restart(tmp_path: Path) -> None:
