@@ -20,6 +20,7 @@ def check(engine: Engine, now: float) -> None:
     for job in engine.book.jobs.values():
         assert job.rounds_done <= job.rounds_max
         assert (job.rounds_done == job.rounds_max) == (job.state is JobState.FINISHED)
+        check_pruned(job)
         check_declines(engine, job, now)
         check_not_kept_waiting(engine, job, now)
         if job.state.ended:
@@ -42,6 +43,14 @@ def check(engine: Engine, now: float) -> None:
             assert engine.wake_at() is not None, "nothing would end an assignment whose client is gone"
             limited = job.round.phase.deadline < math.inf
             assert limited or not all(each.begun for each in job.open_assignments()), "the phase may last for ever"
+
+
+def check_pruned(job: Job) -> None:
+    """What a job starts from, and what its open round works with, is there."""
+    assert job.pruned <= job.versions.keys()
+    kept = {model.version: model for model in job.kept_versions()}
+    for model in (job.initial, job.model):
+        assert model is None or kept[model.version].digest == model.digest
 
 
 def check_declines(engine: Engine, job: Job, now: float) -> None:

@@ -1,19 +1,31 @@
 """Random interleavings: the invariants hold after every step, and every accepted update is folded exactly once."""
 
 from collections import Counter
+from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fedelta.errors import FedeltaError
 from fedelta_server.engine import effects, events, records
 from fedelta_server.engine.words import Outcome, PhaseKind
 from tests.server.engine.harness import INITIAL, Harness, session, toml
 
-NAMES = st.sampled_from(["ada", "bob", "cyd", "dee"])
+NAMES = ("ada", "bob", "cyd", "dee")
+A_NAME = st.sampled_from(NAMES)
 JOBS = st.sampled_from(["digits-1", "digits-2"])
 SITES = st.sampled_from(["north", "south"])
+COHORTS = ("clients = 3", "clients = 2\nover_select = 1.5", "clients = 2", "fraction = 0.5\nover_select = 1.5", "")
+JOB: dict[str, Any] = {
+    "init": st.booleans(),
+    "clients": st.sampled_from(COHORTS),
+    "quorum": st.integers(1, 2),
+    "every": st.integers(0, 2),
+    "north": st.booleans(),
+}
+"""What a job is like."""
+ENDS = st.sampled_from(["done", "done", "done", "fails", "declines"])
 
 
 class Federation(RuleBasedStateMachine):
@@ -30,14 +42,19 @@ class Federation(RuleBasedStateMachine):
         except FedeltaError:
             self.h.check_rebuilt()
 
+    def _busy(self) -> list[str]:
+        """The clients that have work."""
+        return [client.name for client in self.h.engine.clients if not client.left and self.h.work(client.name)]
+
+    @initialize(sites=st.lists(SITES, min_size=len(NAMES), max_size=len(NAMES)), **JOB)
+    def begin(self, sites: list[str], **job: Any) -> None:
+        """Without clients and jobs nothing happens, and most random histories would have none."""
+        for name, site in zip(NAMES, sites, strict=True):
+            self.join(name, site)
+        self.submit(**job)
+
     @precondition(lambda self: len(self.h.engine.book.jobs) < 2)
-    @rule(
-        init=st.booleans(),
-        clients=st.sampled_from(["clients = 3", "clients = 2\nover_select = 1.5", "clients = 2", "fraction = 0.5"]),
-        quorum=st.integers(1, 2),
-        every=st.integers(0, 2),
-        north=st.booleans(),
-    )
+    @rule(**JOB)
     def submit(self, init: bool, clients: str, quorum: int, every: int, north: bool) -> None:
         rounds = f'max = 3\n{clients}\nmin_clients = {quorum}\nmin_updates = {quorum}\nattempts = 2\ndeadline = "100s"'
         text = toml(
@@ -48,7 +65,7 @@ class Federation(RuleBasedStateMachine):
         )
         self.h.submit(text, INITIAL if init else None)
 
-    @rule(name=NAMES, site=SITES)
+    @rule(name=A_NAME, site=SITES)
     def join(self, name: str, site: str) -> None:
         registered = events.ClientRegistered(
             at=self.h.now, name=name, session=session(name), learners=("digits:Digits",), labels={"site": site}
@@ -56,42 +73,32 @@ class Federation(RuleBasedStateMachine):
         self._try(registered)
         self._try(events.PollStarted(at=self.h.now, session=session(name)))
 
-    @rule(name=NAMES, disconnected=st.booleans())
+    @rule(name=A_NAME, disconnected=st.booleans())
     def stop_polling(self, name: str, disconnected: bool) -> None:
         client = next((each for each in self.h.engine.clients if each.name == name and each.polls), None)
         if client is not None:
             self._try(events.PollEnded(at=self.h.now, session=session(name), disconnected=disconnected))
 
-    @rule(name=NAMES)
+    @rule(name=A_NAME)
     def leave(self, name: str) -> None:
         self._try(events.ClientLeft(at=self.h.now, session=session(name)))
 
-    @rule(name=NAMES, examples=st.integers(1, 5), fails=st.booleans())
-    def finish_work(self, name: str, examples: int, fails: bool) -> None:
-        try:
-            work = self.h.work(name)
-        except FedeltaError:
-            return
-        if work is None:
-            return
-        if fails:
+    @precondition(_busy)
+    @rule(whose=st.integers(0, 3), examples=st.integers(1, 5), end=ENDS, retry_after=st.sampled_from([None, 0.0, 30.0]))
+    def end_work(self, whose: int, examples: int, end: str, retry_after: float | None) -> None:
+        busy = self._busy()
+        name = busy[whose % len(busy)]
+        if end == "fails":
             self.h.fail(name)
-        elif work.phase is PhaseKind.EVALUATE:
+        elif end == "declines":
+            self.h.decline(name, retry_after=retry_after)
+        elif self.h.take(name).phase is PhaseKind.EVALUATE:
             self.h.evaluate(name, examples, accuracy=0.5)
         else:
             self.h.update(name, examples)
 
-    @rule(name=NAMES, retry_after=st.sampled_from([None, 0.0, 30.0]))
-    def decline_work(self, name: str, retry_after: float | None) -> None:
-        try:
-            work = self.h.work(name)
-        except FedeltaError:
-            return
-        if work is not None:
-            self.h.decline(name, retry_after=retry_after)
-
     @precondition(lambda self: self.h.folds)
-    @rule(fails=st.booleans())
+    @rule(fails=st.sampled_from([False, False, True]))
     def end_fold(self, fails: bool) -> None:
         fold = self.h.folds[0]
         if fails:
@@ -124,9 +131,15 @@ class Federation(RuleBasedStateMachine):
     def extend(self, job: str, rounds_max: int) -> None:
         self._try(events.ExtendRequested(at=self.h.now, job=job, rounds_max=rounds_max))
 
-    @rule()
-    def restart(self) -> None:
+    @rule(job=JOBS, versions=st.sets(st.integers(0, 5)))
+    def prune(self, job: str, versions: set[int]) -> None:
+        self._try(events.PruneRequested(at=self.h.now, job=job, versions=tuple(versions)))
+
+    @rule(back=st.lists(A_NAME, unique=True), site=SITES)
+    def restart(self, back: list[str], site: str) -> None:
         self.h.restart()
+        for name in back:
+            self.join(name, site)
 
     @invariant()
     def accepted_updates_are_folded_once(self) -> None:
