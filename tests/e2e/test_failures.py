@@ -8,6 +8,7 @@ import psutil
 from safetensors.numpy import load_file
 
 from fedelta.admin import AdminClient, JobState, Outcome
+from fedelta.cli._exit import ExitCode
 from fedelta.demo.processes import Federation
 from tests.e2e.running import STEPS, fedelta, finish, job, run, start, start_client, trained
 
@@ -81,7 +82,7 @@ def test_a_second_process_under_a_name_is_refused(running: Federation, tmp_path:
     first = running.clients["a"]
     second = start_client(running, "a", STEPS, "--spool", str(tmp_path / "another"))
     assert run(running, job(sites={"a": (10, 1.0)})).state is JobState.FINISHED
-    assert second.wait(30) == 1
+    assert second.wait(30) == ExitCode.REFUSED
     assert "another live process is registered as 'a'" in second.output()
     assert "--name" in second.output()
     assert first.returncode is None

@@ -154,8 +154,8 @@ class RegisterRequest(_message.Message):
     It is the client's identity: updates are folded in the order of names.
     """
     session_id: _builtins.str
-    """16 or more random characters that the client process made up when it started. Two processes
-    under one name are told apart by it.
+    """16 or more random characters that the client process made up when it started, or those of a dead one whose
+    place it takes. Two processes under one name are told apart by it.
     """
     protocol_min: _builtins.int
     """The oldest protocol version the client speaks. Set by the client, at least 1."""

@@ -26,6 +26,8 @@ class Clients:
         known = self._by_name.get(event.name)
         if known is not None and known.session == event.session:
             known.learners, known.labels = event.learners, event.labels
+            # It may be a process of another version, which took the place of a dead one.
+            known.software_version = event.software_version
             known.last_heard, known.left = event.at, False
             known.declined.clear()
             return

@@ -321,6 +321,21 @@ def test_a_second_live_process_under_a_name_is_refused_and_a_dead_one_replaced()
     register(session("ada"))
 
 
+def test_a_process_that_takes_the_place_of_a_dead_one_goes_on_with_its_assignment() -> None:
+    h = Harness()
+    h.submit(toml(rounds="max = 1\nclients = 1"))
+    h.join("ada")
+    h.take("ada")
+    assignment = h.engine.pending(session("ada"))
+    learners = ("digits:Digits",)
+    h.send(
+        events.ClientRegistered(at=h.now, name="ada", session=session("ada"), learners=learners, software_version="2.0")
+    )
+    assert assignment is not None
+    assert h.engine.pending(session("ada")) is assignment
+    assert h.engine.clients.of_name("ada").software_version == "2.0"
+
+
 def test_a_client_that_leaves_gives_its_assignment_back() -> None:
     h = Harness()
     h.submit(toml(rounds="max = 1\nclients = 2", rest="[evaluate]\nevery = 0"))
