@@ -14,9 +14,9 @@ RETRY_SECONDS = 10.0
 """About when one that found no room is to try again: a round is folded, or somebody tidied up."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Claim:
-    """What an upload may still write."""
+    """What an upload may still write. Two of the same size are two."""
 
     left: int
 
