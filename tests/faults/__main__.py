@@ -8,14 +8,15 @@ import tempfile
 from pathlib import Path
 
 from fedelta.errors import FedeltaError
-from tests.faults.plans import carry_out, plans
+from tests.faults.catalog import CATALOG
+from tests.faults.plans import carry_out, drawn, plans
 from tests.faults.power import cut, shoot
 from tests.faults.reference import References
 from tests.faults.resident import resident
 from tests.faults.table import Table
 
-FAULTS = 208
-"""Each of the catalogue twice, about."""
+FAULTS = 2 * len(CATALOG)
+"""Each of them twice, besides the power cuts."""
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def _carry_out(folder: Path, count: int, seed: int) -> Table:
     for keep_names in (False, True):
         _cut_power(folder / f"power-{keep_names}", table, keep_names=keep_names)
     with resident(folder / "federation") as federation:
-        for plan in plans(count, seed):
+        for plan in plans(drawn(count, seed), seed):
             result = carry_out(plan, federation, references)
             table.add(result)
             if not result.good:

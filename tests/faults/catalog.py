@@ -43,6 +43,7 @@ _UPLOAD = ("uploads/{job}.{round}.", ".train.{client}.")
 _UPDATE = ("updates/{job}/{round}.", "/{client}.safetensors")
 _ROUND = ("updates/{job}/{round}.",)
 _PART = ("{job}.{round}.", ".train.{client}")
+_WORK = ("{job}.{round}.train",)
 _TRAINING = ("{job}.{round}.",)
 _ACCEPTED = ('"ParticipationEnded"', '"job":"{job}"', '"round":{round},', '"client":"{client}"', '"phase":"train"')
 _SETTLED = ("{job}.{round}.",)
@@ -99,16 +100,15 @@ _COORDINATOR_KILLED = [
 ]
 
 _CLIENT_KILLED = [
-    *_kills("client", {"before assignment": _PART, "before fetch": _PART}, retrains=True),
-    *_kills("client", {"after chunk down": _PART, "after fetch": _PART}, retrains=True),
-    *_kills("client", {"before work": ("{job}.{round}.train",)}, retrains=True),
-    # From here on the update is in the spool.
+    *_kills("client", {"before assignment": _PART, "before fetch": _PART, "after chunk down": _PART}),
+    *_kills("client", {"after fetch": _PART, "before work": _WORK}),
+    # The learner is done, and nothing says so yet.
     *_kills(
-        "client",
-        {"after work": ("{job}.{round}.train",), "before pending state": _PART, "after pending state": _PART},
-        retrains=True,
+        "client", {"after work": _WORK, "before pending state": _PART, "after pending state": _PART}, retrains=True
     ),
-    *_kills("client", {"before delivery": _PART, "chunk up": _PART}, retrains=True),
+    *_kills("client", {"before keeping the result": _PART}, retrains=True),
+    # From here on the update is the one in the spool.
+    *_kills("client", {"after keeping the result": _PART, "before delivery": _PART, "chunk up": _PART}),
     *_kills("client", {"after delivery": _PART, "after assignment": _PART}),
     *_kills("client", {"before settling": _SETTLED, "after settling": _SETTLED}),
 ]

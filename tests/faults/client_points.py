@@ -8,7 +8,7 @@ from typing import Any
 
 from fedelta.errors import UnavailableError
 from fedelta.wire import bulk, route
-from fedelta_client import assignment, courier, runtime, session, spool, trainer, transfer
+from fedelta_client import assignment, courier, results, runtime, session, spool, trainer, transfer
 from tests.faults import trainer_points
 from tests.faults.coordinator_points import CHUNK_BYTES
 from tests.faults.garble import garbled
@@ -49,6 +49,7 @@ def _watch_work(points: Points) -> None:
     around_awaited(points, courier.Courier, "fetch", "fetch", lambda _, given, *__: str(given.id))
     around_awaited(points, trainer.Trainer, "do", "work", lambda _, command, *__: _named(command))
     around_awaited(points, courier.Courier, "deliver", "delivery", lambda _, given, *__: str(given.id))
+    around(points, results.Results, "keep", "keeping the result", lambda _, given, __: str(given.id))
     around(points, spool.States, "pend", "pending state", lambda *words: words[-1])
     around(points, spool.States, "settle", "settling", lambda _, fates: " ".join(fates))
     deliver = taken(courier.Courier, "deliver")

@@ -1,6 +1,6 @@
 """The points of a coordinator: what it does to files, journal and models, and what it says and hears."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fedelta_server import coordinator, transfers, updates, uploads
-from fedelta_server.aggregate import _fold
-from fedelta_server.engine import _clients, _state
+from fedelta_server.aggregate import WeightedUpdate, _fold
 from fedelta_server.rpc import _coordinator as rpc
 from fedelta_server.store import _upload
 from fedelta_server.store._fs import FileSystem
@@ -18,9 +17,7 @@ from fedelta_server.store.journal import Journal
 from tests.faults.garble import garbled
 from tests.faults.orders import Points
 from tests.faults.patching import around, around_awaited, put, taken
-
-LIVENESS_SECONDS = 3.0
-"""The name of a client that was killed at work is free after this."""
+from tests.faults.wrong import WRONG
 
 CHUNK_BYTES = 4096
 """Small models are to go in several chunks, too."""
@@ -44,8 +41,6 @@ def _hasten() -> None:
     put(uploads, "STALL_SECONDS", 1.0)
     put(transfers, "CHUNK_BYTES", CHUNK_BYTES)
     put(_upload, "_MIN_SPARE_BYTES", 1)
-    for module in (_clients, _state, rpc):
-        put(module, "LIVENESS_SECONDS", LIVENESS_SECONDS)
 
 
 def _watch_files(points: Points) -> None:
@@ -107,7 +102,16 @@ def _watch_folds(points: Points) -> None:
         return f"{effect.job}.{effect.round}."
 
     around(points, coordinator.Coordinator, "_fold_files", "making a version", says)
-    around(points, coordinator, "fold", "fold", lambda *args, **_: str([each.path for each in args[1]]))
+    fold = taken(coordinator, "fold")
+
+    def folded(base: Path, updates: Sequence[WeightedUpdate], *rest: Any) -> Any:
+        said = " ".join(str(each.path) for each in updates)
+        act = points.reach("before fold", said)
+        result = fold(base, WRONG[act](updates) if act in WRONG else updates, *rest)
+        points.reach("after fold", said)
+        return result
+
+    put(coordinator, "fold", folded)
     build = taken(coordinator, "build_optimizer")
     put(coordinator, "build_optimizer", lambda config: _Watched(points, build(config)))
     write = _fold._Writer.write

@@ -1,7 +1,7 @@
 """Plans: a job, the faults that happen in it, and what is checked when it is done."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -78,15 +78,28 @@ class Result:
         )
 
 
-def plans(count: int, seed: int, *, among: Sequence[Fault] = CATALOG) -> Iterator[Plan]:
-    """Plans with so many faults in all, drawn so that each comes once before any comes again."""
+def drawn(count: int, seed: int) -> list[Fault]:
+    """So many faults, such that each comes once before any comes again."""
+    rng, found = random.Random(seed), list[Fault]()
+    while len(found) < count:
+        found += rng.sample(CATALOG, min(len(CATALOG), count - len(found)))
+    return found
+
+
+def sample(count: int, seed: int) -> list[Fault]:
+    """So few faults that not all of them come, but one of each kind."""
+    rng, kinds = random.Random(seed), defaultdict[str, list[Fault]](list)
+    for fault in CATALOG:
+        kinds[fault.kind].append(fault)
+    found = [rng.choice(faults) for faults in kinds.values()]
+    return rng.sample(found + rng.sample(CATALOG, count - len(found)), count)
+
+
+def plans(faults: Sequence[Fault], seed: int) -> Iterator[Plan]:
+    """Plans with these faults, one in each round; the seed says whom they hit."""
     rng = random.Random(seed)
-    drawn: list[Fault] = []
-    while len(drawn) < count:
-        drawn += rng.sample(among, len(among))
-    for number, start in enumerate(range(0, count, ROUNDS)):
-        faults = drawn[start : min(start + ROUNDS, count)]
-        hits = (Hit(fault, round_, rng.choice(NAMES)) for round_, fault in enumerate(faults, 1))
+    for number, start in enumerate(range(0, len(faults), ROUNDS)):
+        hits = (Hit(fault, round_, rng.choice(NAMES)) for round_, fault in enumerate(faults[start : start + ROUNDS], 1))
         yield Plan(f"plan{number}", tuple(hits))
 
 
@@ -101,8 +114,8 @@ def carry_out(plan: Plan, federation: Resident, references: References) -> Resul
         else:
             result.injected[hit.fault.kind] += 1
     records = journal.read(federation.journal, job)
-    result.lost += _lost(records, federation.acknowledged(job))
-    result.repeated += _repeated(records, plan, federation.trainings(job))
+    result.lost += lost(records, federation.acknowledged(job))
+    result.repeated += repeated(records, plan, federation.trainings(job))
     result.different += _different(records, plan, references)
     return result
 
@@ -112,11 +125,13 @@ def _give(hit: Hit, job: str, federation: Resident) -> tuple[Orders, str]:
     return orders, orders.give(hit.fault.order(job, hit.round, hit.client))
 
 
-def _lost(records: JobRecords, acknowledged: Collection[str]) -> list[str]:
+def lost(records: JobRecords, acknowledged: Collection[str]) -> list[str]:
+    """What clients were told is accepted, or the journal has as accepted, and is in no version."""
     return sorted({*acknowledged, *records.accepted} - set(records.folded))
 
 
-def _repeated(records: JobRecords, plan: Plan, trainings: Counter[tuple[int, str]]) -> list[str]:
+def repeated(records: JobRecords, plan: Plan, trainings: Counter[tuple[int, str]]) -> list[str]:
+    """What was accepted or folded twice, and trainings that were begun again although nothing was missing."""
     twice = [each for found in (records.accepted, records.folded) for each, n in Counter(found).items() if n > 1]
     needed = Counter((hit.round, hit.client) for hit in plan.hits if hit.fault.retrains or hit.fault.drops)
     again = [f"training of {part}" for part, done in trainings.items() if done > 1 + needed[part]]

@@ -16,14 +16,6 @@ SEED = 11
 """Of all jobs: what is done without faults is the same in each."""
 
 
-@dataclass(frozen=True)
-class Given:
-    """An update as it goes into a fold. The canaries change one of these."""
-
-    update: Path
-    weight: int
-
-
 @dataclass
 class Reference:
     """Trains and folds as the clients and the coordinator of one job do."""
@@ -46,27 +38,26 @@ class Reference:
         """Of the newest version."""
         return file_digest(self._model(self._version))
 
-    def train(self, names: Collection[str]) -> dict[str, Given]:
+    def train(self, names: Collection[str]) -> list[WeightedUpdate]:
         """The updates of the next round."""
-        return {name: self._train(name, self._version + 1) for name in sorted(names)}
+        return [self._train(name, self._version + 1) for name in sorted(names)]
 
-    def fold(self, updates: dict[str, Given]) -> bytes:
-        """Makes the next version of these updates, in the order of the keys; returns its digest."""
-        named = [WeightedUpdate(key, given.update, given.weight) for key, given in updates.items()]
+    def fold(self, updates: Sequence[WeightedUpdate]) -> bytes:
+        """Makes the next version of these updates; returns its digest."""
         parts = build_aggregator(AggregatorConfig()), build_optimizer(ServerOptimizerConfig())
         self._version += 1
-        fold(self._model(self._version - 1), named, self._model(self._version), *parts)
-        for name in updates:
-            self._settle(name)
+        fold(self._model(self._version - 1), updates, self._model(self._version), *parts)
+        for update in updates:
+            self._settle(update.client)
         return self.digest
 
-    def _train(self, name: str, round_: int) -> Given:
+    def _train(self, name: str, round_: int) -> WeightedUpdate:
         seed = task_seed(SEED, round_, PhaseKind.TRAIN, name)
         out = self.folder / f"{name}.{round_}.update"
         state = StateFiles(load=self._states.get(name), save=self._pending(name))
         task = Task(round=round_, client=name, seed=seed)
         done = self._bench.train(task, self._model(self._version), out, state=state)
-        return Given(out, done.examples)
+        return WeightedUpdate(name, out, done.examples)
 
     def _settle(self, name: str) -> None:
         """The state that was made with an update counts once that is folded."""

@@ -1,50 +1,63 @@
-"""The suite sees what it is there for: each wrong fold of the same updates gives another model."""
+"""The suite sees what it is there for: a fold that is wrong by one update gives another model, and is told."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.faults.catalog import Fault
+from tests.faults.journal import JobRecords, Version
 from tests.faults.learners import NAMES
-from tests.faults.reference import Given, Reference
+from tests.faults.plans import Hit, Plan, carry_out, lost, repeated
+from tests.faults.reference import Reference, References
+from tests.faults.resident import resident
+from tests.faults.wrong import WRONG, Updates
 
-Updates = dict[str, Given]
-
-
-def dropped(updates: Updates) -> Updates:
-    return {name: given for name, given in updates.items() if name != "c"}
-
-
-def doubled(updates: Updates) -> Updates:
-    return {**updates, "c again": updates["c"]}
+UPDATES = tuple(f"job.1.1.train.{name}" for name in NAMES)
 
 
-def reordered(updates: Updates) -> Updates:
-    """The same sum with its terms in another order; the fold goes by name."""
-    return dict(zip(NAMES, (updates[name] for name in ("a", "c", "b", "d")), strict=True))
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_fold_changes_the_digest(tmp_path: Path, wrong: str) -> None:
+    right = _second_version(tmp_path / "right")
+    assert _second_version(tmp_path / "again") == right
+    assert _second_version(tmp_path / "wrong", wrong) != right
 
 
-def weights_swapped(updates: Updates) -> Updates:
-    c, d = updates["c"], updates["d"]
-    return {**updates, "c": replace(c, weight=d.weight), "d": replace(d, weight=c.weight)}
-
-
-def of_another_round(updates: Updates) -> Updates:
-    """A client's update of the round before once more."""
-    return {**updates, "d": replace(updates["d"], update=updates["d"].update.with_name("d.1.update"))}
-
-
-@pytest.mark.parametrize("wrong", [dropped, doubled, reordered, weights_swapped, of_another_round])
-def test_a_wrong_fold_changes_the_digest(tmp_path: Path, wrong: Callable[[Updates], Updates]) -> None:
-    assert _second_version(tmp_path / "wrong", wrong) != _second_version(tmp_path / "right", dict)
-
-
-def test_the_same_fold_gives_the_same_digest(tmp_path: Path) -> None:
-    assert _second_version(tmp_path / "one", dict) == _second_version(tmp_path / "other", dict)
-
-
-def _second_version(folder: Path, changed: Callable[[Updates], Updates]) -> bytes:
+def _second_version(folder: Path, wrong: str = "") -> bytes:
     made = Reference(folder)
     made.fold(made.train(NAMES))
-    return made.fold(changed(made.train(NAMES)))
+    updates: Updates = made.train(NAMES)
+    return made.fold(WRONG[wrong](updates) if wrong else updates)
+
+
+def test_a_coordinator_that_folds_wrongly_is_found_out(tmp_path: Path) -> None:
+    hits = [_sabotage(wrong, round_) for round_, wrong in enumerate(WRONG, 1)]
+    with resident(tmp_path / "federation") as federation:
+        for number, hit in enumerate(hits):
+            result = carry_out(Plan(f"canary{number}", (hit,)), federation, References(tmp_path / str(number)))
+            assert result.missed == []
+            assert f"version {hit.round}" in result.different
+
+
+def _sabotage(wrong: str, round_: int) -> Hit:
+    fault = Fault(kind="wrong", whom="coordinator", point="before fold", act=wrong, match=("updates/{job}/{round}.",))
+    return Hit(fault, round_, "a")
+
+
+def test_an_update_that_is_in_no_version_is_lost() -> None:
+    assert lost(_records(accepted=UPDATES, folded=UPDATES), UPDATES) == []
+    assert lost(_records(accepted=UPDATES, folded=UPDATES[1:]), ()) == [UPDATES[0]]
+    assert lost(_records(accepted=UPDATES[1:], folded=UPDATES[1:]), UPDATES) == [UPDATES[0]]
+
+
+def test_what_happens_twice_is_repeated() -> None:
+    calm, once = Plan("job", ()), Counter({(1, name): 1 for name in NAMES})
+    records = _records(accepted=UPDATES, folded=UPDATES)
+    assert repeated(records, calm, once) == []
+    assert repeated(_records(accepted=(*UPDATES, UPDATES[0]), folded=UPDATES), calm, once) == [UPDATES[0]]
+    assert repeated(_records(accepted=UPDATES, folded=(*UPDATES, UPDATES[0])), calm, once) == [UPDATES[0]]
+    assert repeated(records, calm, once + Counter({(1, "b"): 1})) == ["training of (1, 'b')"]
+
+
+def _records(*, accepted: tuple[str, ...], folded: tuple[str, ...]) -> JobRecords:
+    return JobRecords(versions=(Version(0, 0, b"", ()),), accepted=accepted, closed=(1,), folded=folded)
