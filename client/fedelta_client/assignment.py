@@ -145,9 +145,9 @@ class Worker:
         await self._courier.hand_back(assignment)
 
     async def _do(self, assignment: pb.Assignment, progress: pb.Progress) -> None:
-        self.gate.admit(assignment)
-        self._courier.cap(self.gate.policy.limits)
         result = await asyncio.to_thread(self._found, assignment)
+        self.gate.admit(assignment, finished=result is not None)
+        self._courier.cap(self.gate.policy.limits)
         if result is None:
             result = await self._make(assignment, progress)
         await self._deliver(assignment, result)
@@ -158,7 +158,7 @@ class Worker:
         if isinstance(result, say.Trained) and result.state_saved and assignment.id not in self.unsettled():
             return None  # what the learner made of itself belongs to the update, and is not there
         if result is not None:
-            log.info("was finished before this client was started again; its result is sent")
+            log.info("was finished before this client was started again")
         return result
 
     async def _make(self, assignment: pb.Assignment, progress: pb.Progress) -> Result:

@@ -71,12 +71,13 @@ class Gate:
         limits = self.policy.limits
         return tuple(replace(each, threads_max=limits.threads, nice=limits.nice) for each in trainers)
 
-    def admit(self, assignment: pb.Assignment) -> None:
-        """Whether to do it; nothing has been fetched yet. Raises `DeclinedError`."""
+    def admit(self, assignment: pb.Assignment, *, finished: bool = False) -> None:
+        """Whether to do it; nothing has been fetched yet. `finished`: nor will be. Raises `DeclinedError`."""
         if assignment.kind not in _KINDS:
             return  # nobody knows how to do it, and that is said elsewhere
         now = self._clock()
-        verdict = self.policy.judge(self._offer(assignment), self._ledger.usage(assignment.job_id, now), now)
+        offer = self._offer(assignment, finished)
+        verdict = self.policy.judge(offer, self._ledger.usage(assignment.job_id, now), now)
         # The operator is asked at any hour, but not about what the policy refuses for good.
         if isinstance(verdict, Accepted) or verdict.retry_after is not None:
             self._check_approval(assignment)
@@ -116,8 +117,9 @@ class Gate:
             self._question.refresh()
         self.news.set()
 
-    def _offer(self, assignment: pb.Assignment) -> Offer:
+    def _offer(self, assignment: pb.Assignment, finished: bool) -> Offer:
         model = assignment.model
+        there = finished or self._spool.models.find(model.digest) is not None
         return Offer(
             job_name=assignment.job_name,
             learner=assignment.learner,
@@ -125,7 +127,7 @@ class Gate:
             round=assignment.round,
             train=_table(assignment.config_json),
             model_arguments=_table(assignment.model_arguments_json),
-            download_bytes=0 if self._spool.models.find(model.digest) else model.length,
+            download_bytes=0 if there else model.length,
             upload_bytes=model.length if assignment.kind == pb.ASSIGNMENT_KIND_TRAIN else 0,
             spool_bytes=self._spool.footprint(model.length),
         )

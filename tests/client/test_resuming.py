@@ -122,6 +122,21 @@ def test_what_is_not_there_any_more_is_made_again(tmp_path: Path, name: str) -> 
     asyncio.run(scenario())
 
 
+def test_what_was_made_needs_no_model_again(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f"[limits]\ndownload_bytes_per_day = {len(model_file())}\n")
+
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake:
+            made = await killed_while_sending(fake, tmp_path, pb.ASSIGNMENT_KIND_TRAIN)
+            async with client(fake, tmp_path, "--policy", str(policy)):
+                again(fake)
+                assert (await fake.update())[1] == made
+                assert len(fake.fetched) == 1
+
+    asyncio.run(scenario())
+
+
 def test_what_the_site_refuses_by_now_stays_there(tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text("[limits]\nmin_examples = 6\n")
