@@ -13,7 +13,7 @@ def replacements(job: Job, clients: Clients, busy: Collection[str], now: float) 
     Only idle ones, and nobody twice in one attempt. None for a job that is paused: it asks nobody any more.
     """
     round_ = job.round
-    if round_ is None or not job.runnable or not _may_ask(job, round_.phase, now):
+    if round_ is None or round_.folding or not job.runnable or not _may_ask(job, round_.phase, now):
         return []
     idle = _others(fitting(clients, job, now), busy, round_.phase)
     return in_order(job, round_.number, round_.attempt, idle)[: round_.phase.short]

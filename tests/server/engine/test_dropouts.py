@@ -223,6 +223,16 @@ def test_a_paused_job_asks_nobody_any_more() -> None:
     assert len(working(h, job)) == 2
 
 
+def test_nobody_is_asked_for_a_round_that_is_being_folded() -> None:
+    h, job = ready("max = 1\nclients = 2", "ada", "bob")
+    h.update("ada")
+    h.fail("bob")
+    h.join("cyd")
+    assert working(h, job) == []
+    h.fold()
+    assert h.job(job).state is JobState.FINISHED
+
+
 def test_where_all_ready_clients_train_nobody_is_replaced() -> None:
     h, job = ready("max = 1\nmin_clients = 2", "ada", "bob")
     h.take("ada")

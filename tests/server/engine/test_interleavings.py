@@ -26,6 +26,7 @@ JOB: dict[str, Any] = {
 }
 """What a job is like."""
 ENDS = st.sampled_from(["done", "done", "done", "fails", "declines"])
+WAITS = st.sampled_from([None, 0.0, 30.0])
 
 
 class Federation(RuleBasedStateMachine):
@@ -83,11 +84,16 @@ class Federation(RuleBasedStateMachine):
     def leave(self, name: str) -> None:
         self._try(events.ClientLeft(at=self.h.now, session=session(name)))
 
-    @precondition(_busy)
-    @rule(whose=st.integers(0, 3), examples=st.integers(1, 5), end=ENDS, retry_after=st.sampled_from([None, 0.0, 30.0]))
-    def end_work(self, whose: int, examples: int, end: str, retry_after: float | None) -> None:
-        busy = self._busy()
-        name = busy[whose % len(busy)]
+    @precondition(lambda self: bool(self._busy()))
+    @rule(ends=st.lists(st.tuples(st.integers(0, 3), ENDS, st.integers(1, 5), WAITS), min_size=1, max_size=4))
+    def end_work(self, ends: list[tuple[int, str, int, float | None]]) -> None:
+        """One after the other, clients that have work end it."""
+        for whose, end, examples, retry_after in ends:
+            busy = self._busy()
+            if busy:
+                self._end(busy[whose % len(busy)], end, examples, retry_after)
+
+    def _end(self, name: str, end: str, examples: int, retry_after: float | None) -> None:
         if end == "fails":
             self.h.fail(name)
         elif end == "declines":
@@ -115,7 +121,7 @@ class Federation(RuleBasedStateMachine):
     def _count(self, fold: effects.Fold) -> None:
         self.folded.update((fold.job, fold.round, fold.attempt, each.client) for each in fold.updates)
 
-    @rule(seconds=st.sampled_from([1.0, 12.0, 61.0, 150.0]))
+    @rule(seconds=st.sampled_from([1.0, 1.0, 12.0, 61.0, 150.0]))
     def pass_time(self, seconds: float) -> None:
         self.h.pass_time(seconds)
 
@@ -175,4 +181,4 @@ class Federation(RuleBasedStateMachine):
 
 
 TestFederation = Federation.TestCase
-TestFederation.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestFederation.settings = settings(max_examples=30, stateful_step_count=50, deadline=None)
