@@ -87,5 +87,5 @@ def decode(data: bytes) -> Manifest:
     """The manifest in a file. Raises `StorageError` where there is none."""
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StorageError(f"not a manifest: {error}") from None

@@ -54,7 +54,7 @@ class Chain:
     def read(cls, history: History, job: str) -> "Chain":
         """Reads a job's records. Raises `NotFoundError`."""
         telling = _Telling()
-        findings: list[Finding] = []
+        findings = [Finding(link="journal file", what=each) for each in history.damage()]
         row = None
         for row in history.rows(job):
             record = _decode(row, job)
@@ -130,7 +130,7 @@ def _decode(row: Row, job: str) -> records.Record | str:
     """The record, or what is wrong with it."""
     try:
         record: records.Record = _decoder.decode(row.body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return f"cannot be read: {error}"
     if (type(record).__name__, record.job) != (row.kind, job):
         return f"is filed as {row.kind} of {job}, but is {type(record).__name__} of {record.job}"

@@ -2,17 +2,23 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from fedelta.errors import NotFoundError, StorageError
 from fedelta_server.store._migrate import HEAD, refuse, revision_of
 from fedelta_server.store._schema import FIRST_LINK, JOURNAL, link_of
-from fedelta_server.store.io import storage_errors
 
 _AT_A_TIME = 1000
+
+# In a file that was tampered with a column may hold anything.
+_TIME = sa.cast(JOURNAL.c.unix_time, sa.Float).label("unix_time")
+_BODY = sa.cast(JOURNAL.c.body, sa.LargeBinary).label("body")
+_LINK = sa.cast(JOURNAL.c.link, sa.LargeBinary).label("link")
 
 
 @dataclass(frozen=True)
@@ -35,37 +41,47 @@ class History:
             raise NotFoundError(f"--state {state}: there is no journal; name the directory of a coordinator")
         self._path = path
         self._db = sa.create_engine("sqlite://", creator=_reader(path), poolclass=sa.NullPool)
-        with storage_errors(path), self._connected() as connection:
+        with self._readable(), self._db.connect() as connection:
             _check(state, revision_of(connection))
+
+    def damage(self) -> list[str]:
+        """What the database itself finds wrong with its file, the first few things: tables against indexes, pages."""
+        return [row[0] for row in self._select(sa.text("PRAGMA integrity_check(10)")) if row[0] != "ok"]
 
     def jobs(self) -> list[str]:
         """All jobs, in the order in which they were submitted."""
         query = sa.select(JOURNAL.c.job).group_by(JOURNAL.c.job).order_by(sa.func.min(JOURNAL.c.sequence))
-        with self._connected() as connection:
-            return list(connection.execute(query).scalars())
+        return [row.job for row in self._select(query)]
 
     def rows(self, job: str) -> Iterator[Row]:
         """The records of a job, in order, read as they are asked for."""
-        query = sa.select(JOURNAL).where(JOURNAL.c.job == job).order_by(JOURNAL.c.sequence)
+        query = sa.select(JOURNAL.c.sequence, JOURNAL.c.kind, _TIME, _BODY, _LINK)
         before = FIRST_LINK
-        with self._connected() as connection:
-            for row in connection.execution_options(yield_per=_AT_A_TIME).execute(query):
-                tied = row.link == link_of(before, row.unix_time, row.body)
-                yield Row(row.sequence, row.kind, row.body, tied)
-                before = row.link
+        for row in self._select(query.where(JOURNAL.c.job == job).order_by(JOURNAL.c.sequence)):
+            yield Row(row.sequence, row.kind, row.body or b"", _tied(before, row))
+            before = row.link or b""
 
     def bodies(self, job: str, kind: str) -> list[bytes]:
         """The records of one kind of a job, in order."""
-        where = (JOURNAL.c.job == job, JOURNAL.c.kind == kind)
-        query = sa.select(JOURNAL.c.body).where(*where).order_by(JOURNAL.c.sequence)
-        with self._connected() as connection:
-            return list(connection.execute(query).scalars())
+        query = sa.select(_BODY).where(JOURNAL.c.job == job, JOURNAL.c.kind == kind).order_by(JOURNAL.c.sequence)
+        return [row.body for row in self._select(query)]
 
-    def _connected(self) -> sa.Connection:
+    def _select(self, query: sa.Executable) -> Iterator[sa.Row[Any]]:
+        with self._readable(), self._db.connect() as connection:
+            yield from connection.execution_options(yield_per=_AT_A_TIME).execute(query)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
         try:
-            return self._db.connect()
-        except sa.exc.SQLAlchemyError as error:
-            raise StorageError(f"the journal {self._path} cannot be opened: {error.__cause__ or error}") from None
+            yield
+        except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
+            raise StorageError(f"the journal {self._path} cannot be read: {error.__cause__ or error}") from None
+
+
+def _tied(before: bytes, row: sa.Row[Any]) -> bool:
+    if row.unix_time is None or row.body is None:
+        return False
+    return bool(row.link == link_of(before, row.unix_time, row.body))
 
 
 def _reader(path: Path) -> Callable[[], sqlite3.Connection]:

@@ -154,6 +154,24 @@ def test_one_flipped_bit_in_a_record_names_that_record(state: Path, kind: str, a
     assert (code, links(report)[0]) == (1, f"journal record {sequence} ({kind})")
 
 
+def test_a_journal_file_whose_table_and_index_disagree_is_named(state: Path) -> None:
+    path = state / "journal.db"
+    data = path.read_bytes()
+    at = data.rindex(b'RoundClosed{"type"')
+    flip(path, at)
+    code, report = verified(state)
+    assert (code, links(report)[0]) == (1, "journal file")
+
+
+@pytest.mark.parametrize("column", ["body", "link", "unix_time"])
+@pytest.mark.parametrize("value", [b"\xff\xfe", "text", 7])
+def test_a_record_that_holds_anything_else_is_named(state: Path, column: str, value: object) -> None:
+    sequence, _ = row(state, "PhaseOpened", 1)
+    execute(state, f"UPDATE journal SET {column} = ? WHERE sequence = ?", value, sequence)
+    code, report = verified(state)
+    assert (code, links(report)[0]) == (1, f"journal record {sequence} (PhaseOpened)")
+
+
 def test_a_record_that_was_removed_breaks_the_link_of_the_next(state: Path) -> None:
     sequence, _ = row(state, "PhaseOpened", 1)
     execute(state, "DELETE FROM journal WHERE sequence = ?", sequence)
