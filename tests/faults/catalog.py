@@ -181,6 +181,12 @@ _CLOCKS = [
     for act in ("a year ahead", "a day back")
 ]
 
+HUNG = Fault(kind="trainer hung", whom="trainer", point="in training", act="hang", match=_TRAINING, drops=True)
+"""Until the round's deadline; a job without one would wait for an hour."""
+
+AT_VERSIONS = (*_kills("coordinator", {"before fold": _ROUND}), *_kills("coordinator", {"before commit": _MADE}))
+"""Aimed at no client's part."""
+
 CATALOG = (
     *_COORDINATOR_KILLED,
     *_CLIENT_KILLED,

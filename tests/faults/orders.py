@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -80,9 +81,11 @@ class Points:
     def reach(self, point: str, *says: str) -> str | None:
         """The process is at a point, and says what it is doing. Returns what the point is to do, if anything.
 
-        A kill happens here. Raises `OSError` where the disk is to fail.
+        A kill happens here, and what hangs does so here. Raises `OSError` where the disk is to fail.
         """
         act = self._due(point, " ".join((self.doing, *says)))
+        if act == "hang":
+            threading.Event().wait()
         if act == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if act in FAILURES:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedelta.admin import AdminClient, JobState, StateChanged
 from fedelta.demo.processes import Process
+from fedelta.errors import UnavailableError
 from tests.faults.learners import NAMES, UNEVEN
 from tests.faults.orders import Orders
 from tests.faults.wire import Wires
@@ -72,7 +73,7 @@ class Resident:
         Raises `AssertionError` where it gets stuck.
         """
         with AdminClient(self.server) as admin:
-            job_id = admin.submit_text(job)
+            job_id = self._submit(admin, job)
             follower = threading.Thread(target=self._follow, args=(job_id,), name=f"follows {job_id}")
             follower.start()
             try:
@@ -80,17 +81,30 @@ class Resident:
                     self._hear(news, admin, job_id)
             except queue.Empty:
                 waiting_for = admin.get(job_id).waiting_for
+                admin.stop(job_id)
                 raise AssertionError(f"{job_id} is stuck: {waiting_for or 'a round does not end'}") from None
             finally:
-                if not admin.get(job_id).state.ended:
-                    admin.stop(job_id)
                 follower.join()
 
-    def _hear(self, news: str, admin: AdminClient, job_id: str) -> None:
-        if news == PAUSED:
-            admin.resume(job_id)
-        elif self.processes[news].returncode is not None:
+    def _submit(self, admin: AdminClient, job: str) -> str:
+        """Submits a job, also where the last fault of the one before has hit the coordinator after that one's end."""
+        while True:
+            try:
+                return admin.submit_text(job)
+            except UnavailableError:
+                self._hear(self._news.get(timeout=PATIENCE_SECONDS), admin)
+                self.processes[COORDINATOR].wait_for("coordinator ready")
+
+    def _hear(self, news: str, admin: AdminClient, job_id: str = "") -> None:
+        """Does what the news asks for."""
+        if news != PAUSED:
             self._start(news)
+            return
+        try:
+            admin.resume(job_id)
+        except UnavailableError:
+            # What is to be heard before this is that the coordinator is dead.
+            self._news.put(PAUSED)
 
     def _follow(self, job_id: str) -> None:
         """Tells how the job goes on; waits out what happens to the coordinator."""

@@ -1,10 +1,11 @@
 """A sample of the faults on a resident federation; `make faults` has them all."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.plans import Plan, carry_out, plans, sample
+from tests.faults.plans import Plan, carry_out, changing, plans, sample
 from tests.faults.reference import References
 from tests.faults.resident import resident
 from tests.faults.table import Table
@@ -15,11 +16,21 @@ SEED = 5
 
 @pytest.mark.timeout(240)
 def test_no_fault_loses_repeats_or_changes_an_acknowledged_update(tmp_path: Path) -> None:
-    drawn = [Plan("calm", ()), *plans(sample(FAULTS, SEED), SEED)]
-    table, references = Table(), References(tmp_path / "references")
-    with resident(tmp_path / "federation") as federation:
-        results = [carry_out(plan, federation, references) for plan in drawn]
-    for result in results:
-        table.add(result)
-    assert [str(result) for result in results if not result.good] == []
+    table = _carried_out(tmp_path, [Plan("calm", ()), *plans(sample(FAULTS, SEED), SEED)])
     assert table.injected.total() == FAULTS
+
+
+def test_whoever_is_in_a_version_it_is_the_fold_of_their_updates(tmp_path: Path) -> None:
+    table = _carried_out(tmp_path, [plan for plan in changing() if plan.name == "deadline1"])
+    assert table.injected["trainer hung"] == 2
+
+
+def _carried_out(folder: Path, wanted: Iterable[Plan]) -> Table:
+    """The table of plans of which none did harm."""
+    table, references = Table(), References(folder / "references")
+    with resident(folder / "federation") as federation:
+        for plan in wanted:
+            result = carry_out(plan, federation, references)
+            assert result.good, str(result)
+            table.add(result)
+    return table
