@@ -1,6 +1,7 @@
 """What a learner keeps from one assignment to the next, and when."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,20 @@ def test_a_first_round_begins_with_nothing(tmp_path: Path) -> None:
             assert await count_of(fake, id="three", round=2) == 2
 
     asyncio.run(scenario())
+
+
+def test_a_pending_state_has_its_name_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Spool(tmp_path) as spool:
+        spool.states.draft.write_bytes(b"state")
+        synced: list[tuple[Path, list[str]]] = []
+
+        def sync(fd: int) -> None:
+            synced.append((Path(f"/proc/self/fd/{fd}").readlink(), spool.states.unsettled()))
+
+        monkeypatch.setattr(os, "fsync", sync)
+        spool.states.pend("job-1", "learner", "mine")
+        states = spool.states.root
+        assert synced == [(states / "job-1@learner.pending", ["mine"]), (states, ["mine"])]
 
 
 def test_a_fate_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> None:

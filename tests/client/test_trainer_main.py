@@ -7,13 +7,15 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from fedelta.errors import LearnerError
 from fedelta_client import messages as say
 from fedelta_client.interrupts import Interrupts, Stop
-from fedelta_client.trainer_main import Line, resolve_device
+from fedelta_client.trainer_main import Line, Trainer, resolve_device
+from tests.client.jobs import model_file, train_command
 
 
 @pytest.fixture
@@ -81,6 +83,31 @@ def test_cleaning_up_is_not_interrupted_again(interrupts: Interrupts) -> None:
     with pytest.raises(Stop):
         run(interrupts, learner)
     assert steps == ["reported", "closed"]
+
+
+@pytest.mark.usefixtures("interrupts")
+def test_a_state_is_on_the_disk_before_the_runtime_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    synced: dict[Path, int] = {}
+
+    def sync(fd: int) -> None:
+        synced[Path(f"/proc/self/fd/{fd}").readlink()] = os.fstat(fd).st_size
+
+    monkeypatch.setattr(os, "fsync", sync)
+    (tmp_path / "model").write_bytes(model_file())
+    prepare = say.Prepare(learner="tests.client.learners:Counting", data=str(tmp_path), device="cpu")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(say.line(prepare) + say.line(train_command(tmp_path)))
+        ours.shutdown(socket.SHUT_WR)
+        Trainer(Line(theirs)).serve()
+        _, trained = ours.makefile("rb").read1().splitlines()
+    answer = say.read_message(trained)
+    assert isinstance(answer, say.Trained)
+    assert answer.state_saved
+    state = tmp_path / "state"
+    assert synced == {state: state.stat().st_size}
 
 
 def test_progress_never_blocks_and_never_tears_a_line() -> None:
