@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedelta._files import sync
 from fedelta.errors import FedeltaError, LearnerError, ModelMismatchError, StorageError
 from fedelta.execution import StateFiles, Workbench, load_learner, offered_name
 from fedelta.learner import Task
@@ -112,9 +111,6 @@ class Trainer:
         done = self._bench.train(
             self._task(work), Path(command.model), Path(command.out), arguments=_arguments(work), state=state
         )
-        if done.state_saved:
-            # Nobody can make it again once the update counts.
-            sync(state.save)
         return say.Trained(
             file=_file(done.written),
             state_saved=done.state_saved,
