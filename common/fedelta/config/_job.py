@@ -73,7 +73,8 @@ class RoundsConfig:
     clients: Count | None = None
     """How many clients train in a round, at most."""
     fraction: Share | None = None
-    """Which share of the ready clients trains in a round (rounded up), instead of `clients`. Neither: all."""
+    """Instead of `clients`: which share of the ready clients trains in a round, rounded up, and at least `min_updates`.
+    Neither: all."""
     over_select: Annotated[float, Meta(ge=1, le=10)] = 1.0
     """So many times as many clients train, where they are ready; the first `clients` (or `fraction`) updates count."""
     min_clients: Count | None = None

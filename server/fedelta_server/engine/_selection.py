@@ -69,7 +69,7 @@ def _draw(job: Job, number: int, attempt: int, ready: Collection[str]) -> Cohort
     rounds = job.spec.rounds
     if rounds.clients is None and rounds.fraction is None:
         return Cohort(_lowest(job, number, attempt, ready, len(ready)), 0)
-    wanted = rounds.clients or _ceil((rounds.fraction or 1.0) * len(ready))
+    wanted = rounds.clients or max(rounds.min_updates, _ceil((rounds.fraction or 1.0) * len(ready)))
     names = _lowest(job, number, attempt, ready, _ceil(rounds.over_select * wanted))
     return Cohort(names, min(wanted, len(names)))
 

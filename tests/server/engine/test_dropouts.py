@@ -55,6 +55,7 @@ def push(h: Harness, assignment: Assignment) -> None:
         ("clients = 2\nover_select = 1.5", 3),
         ("clients = 2\nover_select = 10", 5),
         ("fraction = 0.4\nover_select = 1.5", 3),
+        ("fraction = 0.1\nmin_updates = 2", 2),
     ],
 )
 def test_so_many_times_as_many_clients_are_asked_as_far_as_they_are_ready(rounds: str, asked: int) -> None:
