@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fedelta._names import address
+from fedelta._words import plural
 from fedelta.cli._options import json_option
-from fedelta.cli._output import plural, print_json
+from fedelta.cli._output import print_json
 from fedelta.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any, Self
 import click
 import msgspec
 
-from fedelta.cli._output import numbers, plural, print_table, size
+from fedelta._words import numbers, plural, size
+from fedelta.cli._output import print_table
 from fedelta_client.approval import plain
 from fedelta_client.ledger import Fate, Line, Outcome, Reader, Received, Sending
 

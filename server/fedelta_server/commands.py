@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fedelta._words import plural, size
 from fedelta.cli._exit import ExitCode
 from fedelta.cli._options import json_option
-from fedelta.cli._output import plural, print_json, print_table, size
+from fedelta.cli._output import print_json, print_table
 
 if TYPE_CHECKING:
     from fedelta_server.audit import Absence, JobReport, VersionReport

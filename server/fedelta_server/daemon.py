@@ -15,7 +15,7 @@ from pathlib import Path
 
 from grpc import aio
 
-from fedelta.cli._output import size
+from fedelta._words import size
 from fedelta.errors import ConfigError, FedeltaError, InUseError, StorageError
 from fedelta.wire.hosts import join, resolves_to_loopback
 from fedelta_server.config import ServerConfig

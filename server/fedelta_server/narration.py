@@ -8,7 +8,7 @@ import logging
 from functools import singledispatch
 
 from fedelta._logs import about
-from fedelta.cli._output import numbers, plural, size, span
+from fedelta._words import numbers, plural, size, span
 from fedelta_server.engine import records
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from fedelta.cli._output import size
+from fedelta._words import size
 from fedelta.errors import BusyError, StorageError
 from fedelta_server.coordinator import Coordinator
 

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from fedelta._printable import printable
+from fedelta._words import numbers, plural, size, span
 from fedelta.admin import (
     JobExtended,
     Outcome,
@@ -17,7 +18,6 @@ from fedelta.admin import (
     StateChanged,
     VersionMade,
 )
-from fedelta.cli._output import numbers, plural, size, span
 
 DOING = {
     Phase.TRAIN: "training",

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedelta._printable import printable
+from fedelta._words import numbers, plural, size, span
 from fedelta.admin import ClientState, JobState, Outcome, Phase
 from fedelta.cli._describe import DOING
-from fedelta.cli._output import numbers, plural, size, span
 from fedelta.cli._progress import OpenPhase, Progress
 
 _OTHER_LINES = 9

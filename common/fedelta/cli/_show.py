@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Iterator
 
 from fedelta._printable import printable
+from fedelta._words import numbers, short, size, span, when
 from fedelta.admin import JobInfo, RoundInfo
 from fedelta.cli._describe import round_line
-from fedelta.cli._output import numbers, short, size, span, when
 
 LIST_COLUMNS = ("job", "state", "rounds", "submitted", "why")
 

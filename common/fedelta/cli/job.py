@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from fedelta._words import numbers, plural
 from fedelta.cli._complete import job_argument
 from fedelta.cli._config import print_layers, print_options
 from fedelta.cli._exit import ExitCode
 from fedelta.cli._options import connect, json_option, plain_option, server_options
-from fedelta.cli._output import numbers, plural, print_json, print_table
+from fedelta.cli._output import print_json, print_table
 from fedelta.cli._submission import submission
 
 if TYPE_CHECKING:

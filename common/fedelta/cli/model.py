@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fedelta._words import numbers, short, size
 from fedelta.cli import _complete
 from fedelta.cli._complete import job_argument
 from fedelta.cli._options import connect, insecure_option, json_option, server_options
-from fedelta.cli._output import numbers, print_json, print_table, short, size
+from fedelta.cli._output import print_json, print_table
 from fedelta.cli._version_name import VersionName
 from fedelta.errors import ConfigError, FedeltaError, LearnerError
 
