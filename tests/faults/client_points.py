@@ -3,17 +3,21 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedelta.errors import UnavailableError
 from fedelta.wire import bulk, route
-from fedelta_client import assignment, courier, results, runtime, session, spool, trainer, transfer
+from fedelta_client import assignment, courier, results, retry, runtime, session, spool, trainer, transfer
 from tests.faults import trainer_points
 from tests.faults.coordinator_points import CHUNK_BYTES
 from tests.faults.garble import garbled
 from tests.faults.orders import Points
 from tests.faults.patching import around, around_awaited, put, taken
+
+MOST_SECONDS = 0.5
+"""The longest pause between two tries."""
 
 
 def install(points: Points) -> None:
@@ -34,6 +38,7 @@ def _hasten() -> None:
     put(runtime, "FIRST_RECOVERY_SECONDS", 0.1)
     put(runtime, "NAME_RETRY_SECONDS", 0.1)
     put(transfer, "STALL_SECONDS", 2.0)
+    put(session, "delays", partial(retry.delays, most=MOST_SECONDS))
 
 
 def _watch_work(points: Points) -> None:

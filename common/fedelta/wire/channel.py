@@ -17,6 +17,9 @@ PROTOCOL_MAX = 1
 MOST_RETRY_SECONDS = 3600.0
 """A hint to wait for longer is not followed."""
 
+_BROKEN_WHILE_WRITING = ("INTERNAL", "Internal error from Core")
+"""What grpc.aio makes of a connection that breaks while it hands over a message."""
+
 ERROR_KEY = "fedelta-error"
 """Trailing metadata key that holds the code of a `FedeltaError`."""
 
@@ -69,7 +72,7 @@ def _seconds(written: Any) -> float | None:
 
 
 def _nearest(status: str, detail: str) -> errors.FedeltaError:
-    if status in ("UNAVAILABLE", "CANCELLED"):
+    if status in ("UNAVAILABLE", "CANCELLED") or (status, detail) == _BROKEN_WHILE_WRITING:
         return errors.UnavailableError(detail)
     if status == "DEADLINE_EXCEEDED":
         return errors.StalledError(detail)
