@@ -203,15 +203,18 @@ def _rate(bytes_per_second: float) -> str:
     return f"{bytes_per_second / 1e9:.2f} GB/s"
 
 
-def main() -> None:
-    """Measures everything and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="on the disk to measure")
-    directory = parser.parse_args().directory
+def run(directory: Path) -> None:
+    """Measures everything, the disk in `directory`, and prints a table."""
     rows = [("memcpy, 100 MB", _rate(_copy_rate())), ("BLAKE3, 100 MB", _rate(_digest_rate()))]
     rows += [*_tcp_rows(), _disk_row(directory), *_file_rows(directory)]
     for what, found in rows:
         sys.stdout.write(f"{what:<36} {found}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="on the disk to measure")
+    run(parser.parse_args().directory)
 
 
 if __name__ == "__main__":

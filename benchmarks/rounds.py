@@ -8,7 +8,6 @@ memory from its host page by page.
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,16 +54,16 @@ class Peak:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="store_true", help="large models, peak memory")
+    parser.add_argument("--durable", action="store_true", help="what durability costs")
     parser.add_argument("--folder", type=Path, default=None, help="where to work; default: the temporary directory")
     return parser.parse_args()
 
 
-def run(arguments: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        measure_start(Path(folder) / "start")
-        print_header()
-        for i, case in enumerate(MEMORY if arguments.memory else SPEED):
-            measure(case, Path(folder) / f"case-{i}")
+def run(folder: Path, *, memory: bool) -> None:
+    measure_start(folder / "start")
+    print_header()
+    for i, case in enumerate(MEMORY if memory else SPEED):
+        measure(case, folder / f"case-{i}")
 
 
 def measure_start(folder: Path) -> None:
