@@ -2,12 +2,24 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+from fedelta.errors import BadRequestError
 from fedelta.wire.bulk import CHUNK_BYTES
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import events
+from fedelta_server.engine import ModelRef, events
+from fedelta_server.turns import Turns
+
+MAX_CONCURRENT = 32
+"""Downloads at a time: what gRPC holds for each is in memory."""
+
+MOST_WAITING = 4096
+"""Whoever waits for a download has sent nothing but the question."""
+
+STALL_SECONDS = 60.0
+"""A download that takes no bytes for this long no longer keeps others waiting."""
 
 _REPORT_SECONDS = 1.0
 
@@ -46,7 +58,43 @@ class Meter:
             self.flush()
 
 
-async def read_chunks(coordinator: Coordinator, path: Path, offset: int, length: int) -> AsyncIterator[bytes]:
+class Downloads:
+    """All models on their way out: bounded in number."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._turns = Turns(MAX_CONCURRENT, "downloads", most_waiting=MOST_WAITING)
+
+    @asynccontextmanager
+    async def one(self, model: ModelRef, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Waits for its turn and gives the bytes of a model from an offset.
+
+        Raises `BadRequestError` where the offset lies beyond its end, `BusyError` with a hint when to try again.
+        """
+        if offset > model.length:
+            raise BadRequestError(f"offset {offset} lies beyond the model's {model.length} bytes")
+        path = self._coordinator.files.model_path(model.digest)
+        async with self._turns.one() as turn:
+            read = read_chunks(self._coordinator, path, offset, model.length)
+            async with aclosing(_unless_stalled(read, turn.give_up)) as chunks:
+                yield chunks
+
+
+async def _unless_stalled(
+    chunks: AsyncGenerator[bytes, None], stalled: Callable[[], None]
+) -> AsyncGenerator[bytes, None]:
+    """The chunks; `stalled` is called where one is not taken in time. It goes on: the peer may only be slow."""
+    loop = asyncio.get_running_loop()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            alarm = loop.call_later(STALL_SECONDS, stalled)
+            try:
+                yield chunk
+            finally:
+                alarm.cancel()
+
+
+async def read_chunks(coordinator: Coordinator, path: Path, offset: int, length: int) -> AsyncGenerator[bytes, None]:
     """The bytes of a file from an offset. The next chunk is read while the last one is sent."""
     fd = os.open(path, os.O_RDONLY)
     ahead: asyncio.Future[bytes] | None = None

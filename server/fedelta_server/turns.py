@@ -7,9 +7,6 @@ from contextlib import asynccontextmanager
 
 from fedelta.errors import BusyError
 
-MOST_WAITING = 32
-"""Whoever waits has sent as much as the connection's window lets through, and that is in memory."""
-
 TURN_SECONDS = 30.0
 """How long one waits."""
 
@@ -18,12 +15,27 @@ _NEWEST_COUNTS = 0.2
 _MOST_RETRY_SECONDS = 60.0
 
 
+class Turn:
+    """Somebody's turn, until it is given up."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._over = False
+
+    def give_up(self) -> None:
+        """Lets the next one go. Doing so again changes nothing."""
+        if not self._over:
+            self._over = True
+            self._slots.release()
+
+
 class Turns:
     """Who may go at the moment. For one event loop."""
 
-    def __init__(self, most: int, noun: str) -> None:
-        """`most` at a time; `noun`: what they are, for people."""
+    def __init__(self, most: int, noun: str, *, most_waiting: int) -> None:
+        """`most` at a time, and `most_waiting` beside them; `noun`: what they are, for people."""
         self._most = most
+        self._most_waiting = most_waiting
         self._noun = noun
         self._slots = asyncio.Semaphore(most)
         self._waiting = 0
@@ -31,17 +43,17 @@ class Turns:
         """How long one takes of late."""
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    async def one(self) -> AsyncIterator[Turn]:
         """Within it is the caller's turn. Raises `BusyError`, with a hint, where too many wait or it takes too long."""
-        if self._slots.locked() and self._waiting >= MOST_WAITING:
+        if self._slots.locked() and self._waiting >= self._most_waiting:
             raise self._busy()
         await self._wait()
-        clock = asyncio.get_running_loop().time
+        turn, clock = Turn(self._slots), asyncio.get_running_loop().time
         began = clock()
         try:
-            yield
+            yield turn
         finally:
-            self._slots.release()
+            turn.give_up()
             self._seconds += _NEWEST_COUNTS * (clock() - began - self._seconds)
 
     async def _wait(self) -> None:

@@ -18,6 +18,9 @@ T = TypeVar("T")
 MAX_CONCURRENT = 32
 """Uploads received at a time; some others wait for their turn."""
 
+MOST_WAITING = 32
+"""Whoever waits has sent as much as the connection's window lets through, and that is in memory."""
+
 STALL_SECONDS = 60.0
 """An upload that brings no bytes for this long is ended; what it brought is kept for its resumption."""
 
@@ -48,7 +51,7 @@ class Uploads:
     def __init__(self, coordinator: Coordinator, room: Room) -> None:
         self._coordinator = coordinator
         self._room = room
-        self._turns = Turns(MAX_CONCURRENT, "uploads")
+        self._turns = Turns(MAX_CONCURRENT, "uploads", most_waiting=MOST_WAITING)
         self._streams: dict[str, Stream] = {}
 
     @asynccontextmanager

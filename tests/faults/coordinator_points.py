@@ -1,6 +1,6 @@
 """The points of a coordinator: what it does to files, journal and models, and what it says and hears."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -147,17 +147,17 @@ def _watch_life(points: Points) -> None:
 
 def _watch_streams(points: Points) -> None:
     asked_for = ContextVar("asked_for", default="")
-    fetch, read = taken(rpc.CoordinatorService, "FetchModel"), taken(rpc, "read_chunks")
+    fetch, read = taken(rpc.CoordinatorService, "FetchModel"), taken(transfers, "read_chunks")
 
     async def fetched(self: Any, request: Any, context: Any) -> AsyncIterator[Any]:
         asked_for.set(request.assignment_id)
         async for message in fetch(self, request, context):
             yield message
 
-    async def chunks(*args: Any) -> AsyncIterator[bytes]:
+    async def chunks(*args: Any) -> AsyncGenerator[bytes, None]:
         async for chunk in read(*args):
             for each in garbled(chunk, points.reach("chunk down", asked_for.get())):
                 yield each
 
     put(rpc.CoordinatorService, "FetchModel", fetched)
-    put(rpc, "read_chunks", chunks)
+    put(transfers, "read_chunks", chunks)

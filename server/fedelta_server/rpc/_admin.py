@@ -1,7 +1,7 @@
 """AdminService: what operators call."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from fedelta.config import Version, parse_job
@@ -15,18 +15,21 @@ from fedelta_server.rpc._bulk import check_digest, take_data, take_header
 from fedelta_server.rpc._convert import client_message, event_message, job_message, round_message
 from fedelta_server.rpc._guard import Context, guarded, guarded_stream
 from fedelta_server.rpc._subject import Subject, subject
-from fedelta_server.transfers import read_chunks
+from fedelta_server.transfers import Downloads
 from fedelta_server.versions import Versions
 
 
 class AdminService:
     """Translates operators' calls into events and queries."""
 
-    def __init__(self, coordinator: Coordinator, models: ModelImports, versions: Versions) -> None:
+    def __init__(
+        self, coordinator: Coordinator, models: ModelImports, versions: Versions, downloads: Downloads
+    ) -> None:
         self._coordinator = coordinator
         self.calls = coordinator.calls
         self._models = models
         self._versions = versions
+        self._downloads = downloads
 
     def subject(self, request: Any) -> Subject:
         """What a call is about, for the log."""
@@ -67,7 +70,9 @@ class AdminService:
         return pb.GetJobResponse(job=message)
 
     @guarded_stream
-    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
+    async def WatchJob(
+        self, request: pb.WatchJobRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchJobResponse, None]:
         after = request.after_sequence
         while True:
             news = self._coordinator.news()
@@ -131,17 +136,15 @@ class AdminService:
     @guarded_stream
     async def DownloadModel(
         self, request: pb.DownloadModelRequest, context: Context
-    ) -> "AsyncIterator[bytes | pb.DownloadModelResponse]":
+    ) -> "AsyncGenerator[bytes | pb.DownloadModelResponse, None]":
         model = await self._versions.resolve(request.job_id, _wanted(request))
-        if request.offset > model.length:
-            raise BadRequestError(f"offset {request.offset} lies beyond the model's {model.length} bytes")
         header = pb.DownloadModelHeader(
             version=model.version, digest=model.digest, length=model.length, offset=request.offset
         )
-        yield pb.DownloadModelResponse(header=header)
-        path = self._coordinator.files.model_path(model.digest)
-        async for chunk in read_chunks(self._coordinator, path, request.offset, model.length):
-            yield chunk
+        async with self._downloads.one(model, request.offset) as chunks:
+            yield pb.DownloadModelResponse(header=header)
+            async for chunk in chunks:
+                yield chunk
 
     def _client(self, client: Client) -> pb.Client:
         book, now = self._coordinator.engine.book, self._coordinator.now()

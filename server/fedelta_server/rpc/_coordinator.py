@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -22,7 +22,7 @@ from fedelta_server.pace import reconnect_within
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
 from fedelta_server.rpc._guard import Context, guarded, guarded_stream
 from fedelta_server.rpc._subject import Subject, client_of, subject
-from fedelta_server.transfers import Meter, read_chunks
+from fedelta_server.transfers import Downloads, Meter
 from fedelta_server.updates import PushedUpdate, Updates
 
 _log = logging.getLogger(__name__)
@@ -45,10 +45,11 @@ _OUTCOMES = {pb.FAILURE_KIND_RETURNED: Outcome.RETURNED, pb.FAILURE_KIND_DECLINE
 class CoordinatorService:
     """Translates clients' calls into events."""
 
-    def __init__(self, coordinator: Coordinator, updates: Updates) -> None:
+    def __init__(self, coordinator: Coordinator, updates: Updates, downloads: Downloads) -> None:
         self._coordinator = coordinator
         self.calls = coordinator.calls
         self._updates = updates
+        self._downloads = downloads
 
     def subject(self, request: Any) -> Subject:
         """What a call is about, for the log."""
@@ -110,18 +111,16 @@ class CoordinatorService:
     @guarded_stream
     async def FetchModel(
         self, request: pb.FetchModelRequest, context: Context
-    ) -> "AsyncIterator[bytes | pb.FetchModelResponse]":
+    ) -> "AsyncGenerator[bytes | pb.FetchModelResponse, None]":
         assignment = self._coordinator.engine.find(request.session_id, request.assignment_id)
         model = self._model(assignment)
-        if request.offset > model.length:
-            raise BadRequestError(f"offset {request.offset} lies beyond the model's {model.length} bytes")
-        yield pb.FetchModelResponse(header=pb.ModelHeader(model=_model_ref(model), offset=request.offset))
         meter = Meter(self._coordinator, request.session_id, assignment.id)
-        path = self._coordinator.files.model_path(model.digest)
         began = self._coordinator.now()
-        async for chunk in read_chunks(self._coordinator, path, request.offset, model.length):
-            yield chunk
-            meter.down(len(chunk))
+        async with self._downloads.one(model, request.offset) as chunks:
+            yield pb.FetchModelResponse(header=pb.ModelHeader(model=_model_ref(model), offset=request.offset))
+            async for chunk in chunks:
+                yield chunk
+                meter.down(len(chunk))
         meter.flush()
         with about(**self.subject(request)):
             seconds = self._coordinator.now() - began

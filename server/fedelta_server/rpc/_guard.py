@@ -2,7 +2,8 @@
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -53,17 +54,18 @@ def guarded(method: Callable[[S, Q, Context], Awaitable[R]]) -> Callable[[S, Q, 
 
 
 def guarded_stream(
-    method: Callable[[S, Q, Context], AsyncIterator[R]],
-) -> Callable[[S, Q, Context], AsyncIterator[R]]:
+    method: Callable[[S, Q, Context], AsyncGenerator[R, None]],
+) -> Callable[[S, Q, Context], AsyncGenerator[R, None]]:
     """For handlers that return a stream."""
 
     @functools.wraps(method)
-    async def call(servicer: S, request: Q, context: Context) -> AsyncIterator[R]:
+    async def call(servicer: S, request: Q, context: Context) -> AsyncGenerator[R, None]:
         with servicer.calls.one():
             try:
                 # Not about anything: a generator may be closed in another context than it was begun in.
-                async for response in method(servicer, request, context):
-                    yield response
+                async with aclosing(method(servicer, request, context)) as responses:
+                    async for response in responses:
+                        yield response
             except Exception as error:
                 await _abort(method.__name__, context, error)
 

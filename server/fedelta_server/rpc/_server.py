@@ -19,6 +19,7 @@ from fedelta_server.models import ModelImports
 from fedelta_server.room import Room
 from fedelta_server.rpc._admin import AdminService
 from fedelta_server.rpc._coordinator import CoordinatorService
+from fedelta_server.transfers import Downloads
 from fedelta_server.updates import Updates
 from fedelta_server.uploads import Uploads
 from fedelta_server.versions import Versions
@@ -59,9 +60,10 @@ async def build_server(coordinator: Coordinator, keep_free: int = KEEP_FREE) -> 
     """
     server = aio.server(options=_OPTIONS)
     uploads = Uploads(coordinator, Room(coordinator, keep_free))
-    _add(server, _COORDINATOR, CoordinatorService(coordinator, Updates(coordinator, uploads)))
-    versions = Versions(coordinator)
-    _add(server, _ADMIN, AdminService(coordinator, ModelImports(coordinator, uploads, versions), versions))
+    downloads, versions = Downloads(coordinator), Versions(coordinator)
+    _add(server, _COORDINATOR, CoordinatorService(coordinator, Updates(coordinator, uploads), downloads))
+    models = ModelImports(coordinator, uploads, versions)
+    _add(server, _ADMIN, AdminService(coordinator, models, versions, downloads))
     await _add_health(server)
     names = (_COORDINATOR.full_name, _ADMIN.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)

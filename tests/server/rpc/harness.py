@@ -217,7 +217,8 @@ class System:
             request_serializer=bulk.serialize,
             response_deserializer=admin.UploadModelResponse.FromString,
         )
-        return call(parts(admin.UploadModelRequest(header=header), [data]))
+        chunks = [data[at : at + bulk.CHUNK_BYTES] for at in range(0, len(data), bulk.CHUNK_BYTES)]
+        return call(parts(admin.UploadModelRequest(header=header), chunks))
 
     async def submit(self, toml: str | None = None, model: bytes | None = None) -> str:
         """Uploads a model and submits a job that starts from it."""
@@ -278,6 +279,7 @@ async def running(state: Path, fs: FileSystem | None = None, keep: Keep = KEEP_V
         for channel in system.channels:
             await channel.close()
         await coordinator.drain()
+        await coordinator.calls.idle()
         await server.stop(5)
         await coordinator.close()
 

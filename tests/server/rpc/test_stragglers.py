@@ -9,7 +9,7 @@ import pytest
 from fedelta.errors import AssignmentEndedError, BusyError, StorageError
 from fedelta.v1 import admin_pb2 as admin
 from fedelta.v1 import coordinator_pb2 as pb
-from fedelta_server import pace, turns, uploads
+from fedelta_server import pace, uploads
 from fedelta_server.config import KEEP_FREE
 from fedelta_server.store._fs import FileSystem
 from tests.server.rpc.harness import (
@@ -169,7 +169,7 @@ def test_where_too_many_wait_to_upload_one_is_told_when_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "MAX_CONCURRENT", 1)
-    monkeypatch.setattr(turns, "MOST_WAITING", 0)
+    monkeypatch.setattr(uploads, "MOST_WAITING", 0)
 
     async def scenario() -> None:
         async with running(tmp_path) as system:

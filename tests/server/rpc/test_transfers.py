@@ -25,7 +25,7 @@ from fedelta.errors import (
 from fedelta.tensors import MODEL_METADATA, UPDATE_METADATA
 from fedelta.v1 import admin_pb2 as admin
 from fedelta.v1 import coordinator_pb2 as pb
-from fedelta_server import turns, uploads
+from fedelta_server import transfers, turns, uploads
 from fedelta_server.store._fs import FileSystem
 from tests.server.rpc.harness import (
     BIAS,
@@ -64,7 +64,7 @@ class Disk(FileSystem):
 
 
 class SlowDisk(FileSystem):
-    """A disk whose first write takes until it is told to end."""
+    """A disk whose first write takes until it is told to end. It notes where uploads are written."""
 
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -74,7 +74,8 @@ class SlowDisk(FileSystem):
         if not self.begun.is_set():
             self.begun.set()
             assert self.go_on.wait(10)
-        self.written.append(offset)
+        if path.suffix == ".part":
+            self.written.append(offset)
         super().write(fd, path, data, offset)
 
 
@@ -317,6 +318,31 @@ def test_uploads_wait_for_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyP
             await under_way.finish(UPDATE[HALF:])
             await waiting
             await assert_done(system, job_id)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_downloads_wait_for_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stalled: bool) -> None:
+    """A download that nobody reads keeps the next one waiting: until it is over, or for as long as it may stall."""
+    monkeypatch.setattr(transfers, "MAX_CONCURRENT", 1)
+    monkeypatch.setattr(transfers, "STALL_SECONDS", 0.1 if stalled else 60)
+    model = model_file(np.zeros((4096, 4096), np.float32))
+
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            a, b = await system.joined("a"), await system.joined("b")
+            await system.submit(job_toml("max = 1\nclients = 2"), model)
+            first, second = (await a.work()).id, (await b.work()).id
+            unread = a.stub.FetchModel(pb.FetchModelRequest(session_id=a.session, assignment_id=first))
+            await unread.read()
+            if not stalled:
+                monkeypatch.setattr(turns, "TURN_SECONDS", 0.05)
+                assert isinstance(await failure(_result(b.fetch(second))), BusyError)
+                monkeypatch.setattr(turns, "TURN_SECONDS", 30)
+                unread.cancel()
+            assert (await b.fetch(second))[1] == model
+            unread.cancel()
 
     run(scenario)
 
