@@ -26,6 +26,7 @@ test: $(STAMP) ## run the tests (TEST_ARGS=...)
 
 faults: $(STAMP) ## more than 200 faults on a running federation, and a table of what came of them (FAULTS_ARGS=...)
 	@$(BIN)/python -m tests.faults $(FAULTS_ARGS)
+	@$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## ruff, mypy, and the checks of the contract
 	$(BIN)/ruff check

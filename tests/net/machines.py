@@ -1,6 +1,7 @@
 """Machines of their own on a cable: network namespaces, for what only a change of address shows."""
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -8,9 +9,11 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.client.process import ClientProcess
 from tests.e2e.running import ENVIRONMENT
+from tests.net.cable import Cable
 
 CABLE = ("10.213.77.1", "10.213.77.2")
 """The addresses of the two machines."""
@@ -52,21 +55,32 @@ class Machine:
             yield started
         finally:
             if process.returncode is None:
-                process.terminate()
+                process.kill()
             await started.exits()
+
+    async def tells(self, *words: str | Path) -> Any:
+        """What a `fedelta` command on it prints with --json."""
+        async with self.starts(*words, "--json") as asked:
+            assert await asked.exits() == 0, asked.said
+            return json.loads("\n".join(asked.said))
 
 
 @contextmanager
-def two_machines(hosts: str) -> Iterator[tuple[Machine, Machine]]:
-    """Two machines on one cable, with these lines in their /etc/hosts."""
+def two_machines(hosts: str = "", cable: Cable | None = None) -> Iterator[tuple[Machine, Machine]]:
+    """Two machines on one cable, a perfect one unless another is given, with these lines in their /etc/hosts."""
     with ExitStack() as held:
         first, second = (held.enter_context(_machine(_name(each), hosts)) for each in ("a", "b"))
-        _ip("link", "add", "cable", "netns", _name("a"), "type", "veth", "peer", "name", "cable", "netns", _name("b"))
+        (cable.plug if cable is not None else _plug)(_name("a"), _name("b"))
         for machine, address in zip((first, second), CABLE, strict=True):
             machine.configure("addr", "add", f"{address}/24", "dev", "cable")
             for link in ("lo", "cable"):
                 machine.configure("link", "set", link, "up")
         yield first, second
+
+
+def _plug(first: str, second: str) -> None:
+    """A pair of devices of the kernel's, which hands packets over at once."""
+    _ip("link", "add", "cable", "netns", first, "type", "veth", "peer", "name", "cable", "netns", second)
 
 
 @contextmanager
