@@ -26,7 +26,7 @@ init = "first-client"
 max = {rounds}
 {rules}
 [evaluate]
-every = {rounds}
+every = 1
 """
 
 
