@@ -68,6 +68,8 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._models: dict[str, bytes] = {}
         self._held: dict[str, bytearray] = defaultdict(bytearray)
         self._sessions: set[str] = set()
+        self._unheard: dict[str, pb.Assignment] = {}
+        self._polls: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -126,10 +128,20 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             await self._refuse(context, self.refusals[method].pop(0))
         if method != "Register" and request.session_id not in self._sessions:
             await self._refuse(context, UnknownSessionError("no such session"))
+        self._unheard.pop(getattr(request, "assignment_id", ""), None)
+
+    def _forget_the_dead(self) -> None:
+        """A process that was killed may hold a poll on a connection not known to be dead, and take work with it."""
+        for poll in self._polls:
+            poll.cancel()
+        for assignment in self._unheard.values():
+            self._queue.put_nowait(assignment)
+        self._unheard.clear()
 
     async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterResponse:
         self.registered.append(request)
         await self._check("Register", request, context)
+        self._forget_the_dead()
         self._sessions.add(request.session_id)
         self._seen["Register"].put_nowait(request)
         return pb.RegisterResponse(protocol=1, liveness=Duration(seconds=self.liveness_seconds))
@@ -138,14 +150,16 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         await self._check("NextAssignment", request, context)
         self._seen["NextAssignment"].put_nowait(request)
         found, stopping = asyncio.create_task(self._queue.get()), asyncio.create_task(self._stopping.wait())
+        self._polls.add(found)
         try:
             await asyncio.wait((found, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._polls.discard(found)
             found.cancel()
             stopping.cancel()
-        if not found.done():
+        if not found.done() or found.cancelled():
             await self._refuse(context, UnavailableError("shutting down"))
-        assignment = found.result()
+        assignment = self._unheard[found.result().id] = found.result()
         assignment.learner = assignment.learner or self.registered[-1].learners[0]
         known = [each for each in request.unsettled_assignment_ids if each in self.fates]
         settled = [pb.Settlement(assignment_id=each, folded=self.fates[each]) for each in known]
