@@ -170,6 +170,12 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         self.steered.append(("extend", request.job_id, str(request.rounds_max)))
         return pb.ExtendJobResponse()
 
+    def EvaluateJob(self, request: pb.EvaluateJobRequest, context: Any) -> pb.EvaluateJobResponse:
+        job = self._job(request.job_id, context)
+        versions = list(request.versions) or [job.rounds_done]
+        self.steered.append(("evaluate", request.job_id, ",".join(map(str, versions))))
+        return pb.EvaluateJobResponse(versions=versions)
+
     def ListClients(self, request: pb.ListClientsRequest, context: Any) -> pb.ListClientsResponse:
         del request, context
         return pb.ListClientsResponse(clients=self.clients)

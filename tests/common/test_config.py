@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedelta.config import Duration, load_job, parse_job
+from fedelta.config import Duration, ServerOptimizerPart, load_job, parse_job
 from fedelta.errors import ConfigError
 
 ISSUE = """
@@ -46,7 +46,7 @@ def test_the_documented_job_file_is_read(tmp_path: Path) -> None:
     assert (spec.rounds.max, spec.rounds.clients, spec.rounds.ready_needed) == (20, 4, 4)
     assert float(spec.rounds.deadline) == 300
     assert spec.train == {"epochs": 5, "lr": 0.1}
-    assert (spec.aggregator.name, spec.server_optimizer.lr, spec.evaluate.every) == ("mean", 1.0, 1)
+    assert (spec.aggregator.name, spec.server_optimizer.name, spec.evaluate.every) == ("mean", "sgd", 1)
 
 
 def test_most_of_a_job_file_may_be_left_out() -> None:
@@ -54,7 +54,7 @@ def test_most_of_a_job_file_may_be_left_out() -> None:
 
     assert spec.train == {}
     assert (spec.rounds.clients, spec.rounds.fraction, spec.rounds.ready_needed) == (None, None, 1)
-    assert (spec.server_optimizer.name, spec.server_optimizer.lr) == ("sgd", 1.0)
+    assert spec.server_optimizer == ServerOptimizerPart("sgd")
     assert parse_job(LEAST + "fraction = 1\n[server_optimizer]\nlr = 1", "ints.toml").rounds.fraction == 1.0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedelta.config import AggregatorConfig, ServerOptimizerConfig
+from fedelta.config import AggregatorPart, ServerOptimizerPart
 from fedelta.execution import StateFiles, Workbench
 from fedelta.learner import Task
 from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, file_digest, fold
@@ -44,7 +44,7 @@ class Reference:
 
     def fold(self, updates: Sequence[WeightedUpdate]) -> bytes:
         """Makes the next version of these updates; returns its digest."""
-        parts = build_aggregator(AggregatorConfig()), build_optimizer(ServerOptimizerConfig())
+        parts = build_aggregator(AggregatorPart()), build_optimizer(ServerOptimizerPart())
         self._version += 1
         fold(self._model(self._version - 1), updates, self._model(self._version), *parts)
         for update in updates:

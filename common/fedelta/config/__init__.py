@@ -5,18 +5,17 @@ variables, error messages and the reference page follow from that.
 """
 
 from fedelta.config._address import Address
+from fedelta.config._bind import bind_part
 from fedelta.config._duration import Duration
 from fedelta.config._job import (
     FIRST_CLIENT,
     MAX_COUNT,
-    AggregatorConfig,
     EvaluateConfig,
     JobConfig,
     JobSpec,
     Label,
     ModelConfig,
     RoundsConfig,
-    ServerOptimizerConfig,
     load_job,
     parse_job,
 )
@@ -24,6 +23,7 @@ from fedelta.config._json import json_schema
 from fedelta.config._kinds import Notes
 from fedelta.config._layers import Layers
 from fedelta.config._origin import Version, parse_origin
+from fedelta.config._part import AggregatorPart, LocalPart, Part, SelectorPart, ServerOptimizerPart, StopPart
 from fedelta.config._secret import Secret
 from fedelta.config._size import Size
 from fedelta.config._sources import bind, layered
@@ -32,21 +32,26 @@ __all__ = [
     "FIRST_CLIENT",
     "MAX_COUNT",
     "Address",
-    "AggregatorConfig",
+    "AggregatorPart",
     "Duration",
     "EvaluateConfig",
     "JobConfig",
     "JobSpec",
     "Label",
     "Layers",
+    "LocalPart",
     "ModelConfig",
     "Notes",
+    "Part",
     "RoundsConfig",
     "Secret",
-    "ServerOptimizerConfig",
+    "SelectorPart",
+    "ServerOptimizerPart",
     "Size",
+    "StopPart",
     "Version",
     "bind",
+    "bind_part",
     "json_schema",
     "layered",
     "load_job",

@@ -23,16 +23,16 @@ _MISSING = re.compile(r"Object missing required field `(?P<key>.*)`")
 class Origin(Protocol):
     """Where the values of a table come from, for errors."""
 
-    def name(self, key: Key) -> str:
+    def name(self, key: Key, /) -> str:
         """The file, variable or flag that gives the value."""
 
-    def where(self, key: Key) -> str:
+    def where(self, key: Key, /) -> str:
         """What to call the value: file and key, or variable, or flag."""
 
-    def remedy(self, key: Key) -> str:
+    def remedy(self, key: Key, /) -> str:
         """How to give a value that is missing, where its name alone does not say so."""
 
-    def involved(self, complaint: str) -> str:
+    def involved(self, complaint: str, /) -> str:
         """Where the values come from that a complaint about several of them names, where that is not plain."""
 
 
@@ -45,6 +45,30 @@ def convert(schema: type[T], table: Mapping[str, Any], origin: Origin) -> T:
         raise ConfigError(_explain(str(error), schema, table, origin)) from None
     _check_paths(schema, found, origin, ())
     return found
+
+
+class _PartOrigin:
+    """A part's table in a job file."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def name(self, _: Key) -> str:
+        return self._key
+
+    def where(self, key: Key) -> str:
+        return f"{self._key}.{dotted(key)}" if key else self._key
+
+    def remedy(self, _: Key) -> str:
+        return ""
+
+    def involved(self, _: str) -> str:
+        return ""
+
+
+def bind_part(schema: type[T], parameters: Mapping[str, Any], key: str) -> T:
+    """Makes a part from its table in a job file, which errors call `key`. Raises `ConfigError`."""
+    return convert(schema, parameters, _PartOrigin(key))
 
 
 def _check_keys(schema: type, table: Mapping[str, Any], origin: Origin, path: Key) -> None:

@@ -11,6 +11,7 @@ from fedelta._names import LABEL_PATTERN, LABEL_RULE, NAME_PATTERN, NAME_RULE
 from fedelta.config._duration import Duration
 from fedelta.config._kinds import Notes
 from fedelta.config._origin import ORIGIN_SCHEMA, parse_origin
+from fedelta.config._part import AggregatorPart, LocalPart, SelectorPart, ServerOptimizerPart, StopPart
 from fedelta.config._sources import bind, parse_toml, read_toml
 from fedelta.errors import ConfigError
 
@@ -23,9 +24,6 @@ Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Name = Annotated[str, Meta(pattern=rf"^{NAME_PATTERN}\Z"), Notes(noun="name", rule=NAME_RULE)]
 Label = Annotated[str, Meta(pattern=rf"^{LABEL_PATTERN}\Z"), Notes(noun="label", rule=LABEL_RULE)]
-
-AGGREGATORS = ("mean", "sum")
-SERVER_OPTIMIZERS = ("sgd",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +51,12 @@ class ModelConfig:
     "job:ID@VERSION": a version of another job on the same coordinator, where VERSION is a number, latest or best."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """[model.arguments]: keyword arguments for the learner's `model()`."""
+    tensors: Literal["all", "trainable"] = "all"
+    """"all": the job's model is all of the learner's. "trainable": only parameters that training changes are part of it
+    and travel, as for fine-tuning with adapters (LoRA); each client makes the others itself, with the job's seed."""
+    personal: tuple[str, ...] = ()
+    """Tensors with names that match one of these patterns, such as "*bn*" (FedBN) or "head.*" (FedPer), are not part of
+    the job's model: each client has its own, begun with the job's seed, and keeps it from round to round."""
 
     @property
     def file(self) -> str | None:
@@ -87,14 +91,30 @@ class RoundsConfig:
     """A client that is silent for this long loses its assignment."""
     attempts: Count = 3
     """How often a round that got too few updates is tried before the job pauses."""
+    buffer: Count | None = None
+    """Asynchronous rounds (FedBuff): a version is made of every so many updates, whichever versions they started from,
+    and `clients` (or `fraction`) of the clients train at any time. Absent: synchronous rounds."""
+    max_staleness: Annotated[int, Meta(ge=0, le=MAX_COUNT)] = 20
+    """With `buffer`: an update that started from a version more than so many ago does not count."""
+    staleness_exponent: Annotated[float, Meta(ge=0, le=10)] = 0.5
+    """With `buffer`: an update that is s versions old is scaled by 1 / (1 + s) ** staleness_exponent."""
 
     @property
     def ready_needed(self) -> int:
         """Ready clients needed to open a round."""
         return self.min_clients or self.clients or 1
 
+    def _check_buffer(self) -> None:
+        if self.buffer is None:
+            return
+        if self.over_select > 1:
+            raise ValueError("rounds.over_select has no meaning with rounds.buffer: who is done first counts; drop one")
+        if self.min_updates > 1:
+            raise ValueError("rounds.min_updates has no meaning with rounds.buffer, which says how many make a version")
+
     def check(self) -> None:
         """Checks the values against each other. Raises `ValueError`."""
+        self._check_buffer()
         if self.clients is not None and self.fraction is not None:
             raise ValueError("rounds.clients and rounds.fraction exclude each other; keep one")
         if self.over_select > 1 and self.clients is None and self.fraction is None:
@@ -114,24 +134,6 @@ class RoundsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AggregatorConfig:
-    """[aggregator]: how updates become one."""
-
-    name: Annotated[str, Meta(extra_json_schema={"enum": list(AGGREGATORS)})] = "mean"
-    """"mean": the average of the deltas, weighted by examples. "sum": their plain sum, as statistics need it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerOptimizerConfig:
-    """[server_optimizer]: how the aggregated delta changes the model."""
-
-    name: Annotated[str, Meta(extra_json_schema={"enum": list(SERVER_OPTIMIZERS)})] = "sgd"
-    """"sgd": model + lr * delta; with lr = 1 this is FedAvg (McMahan et al. 2017, algorithm 1)."""
-    lr: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
-    """The server learning rate."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """[evaluate]: evaluation on clients."""
 
@@ -139,6 +141,9 @@ class EvaluateConfig:
     """Evaluate after every so many rounds, and after the last one. 0: never."""
     fraction: Share = 1.0
     """Which share of the connected clients evaluates (rounded up)."""
+    lag: Annotated[int, Meta(ge=0, le=MAX_COUNT)] = 1
+    """What is decided on metrics before round r + 1 (stop rules, some selectors) rests on those of versions up to
+    r - lag, and waits for them; with 0 training waits for every evaluation."""
     metric: str = ""
     """The metric by which versions are compared. Empty: "accuracy" where clients report it, else the least "loss"."""
     goal: Literal["max", "min"] = "max"
@@ -157,16 +162,22 @@ class JobSpec:
     rounds: RoundsConfig
     train: Mapping[str, Any] = field(default_factory=dict)
     """[train]: goes to the learner as `task.config`."""
-    aggregator: AggregatorConfig = AggregatorConfig()
-    server_optimizer: ServerOptimizerConfig = ServerOptimizerConfig()
+    selector: SelectorPart = field(default_factory=SelectorPart)
+    """[selector]: which of the ready clients train in a round. `fedelta parts list selector` shows what there is."""
+    local: LocalPart = field(default_factory=LocalPart)
+    """[local]: what is added to the training at the clients. See `fedelta parts list local`."""
+    aggregator: AggregatorPart = field(default_factory=AggregatorPart)
+    """[aggregator]: how updates become one. See `fedelta parts list aggregator`."""
+    server_optimizer: ServerOptimizerPart = field(default_factory=ServerOptimizerPart)
+    """[server_optimizer]: how the aggregated delta changes the model. See `fedelta parts list server_optimizer`."""
+    stop: tuple[StopPart, ...] = ()
+    """[[stop]]: rules that end the job before `rounds.max`; the first that holds. See `fedelta parts list stop`."""
     evaluate: EvaluateConfig = EvaluateConfig()
 
     def __post_init__(self) -> None:
         """Checks what concerns several values. Raises `ValueError`."""
         self.rounds.check()
         parse_origin(self.model.init)
-        _known(self.aggregator.name, AGGREGATORS, "aggregator.name")
-        _known(self.server_optimizer.name, SERVER_OPTIMIZERS, "server_optimizer.name")
 
 
 def load_job(path: Path) -> tuple[JobSpec, str]:
@@ -193,8 +204,3 @@ def require_model(table: Mapping[str, Any], source: str) -> None:
             f'{source}: model.init is missing. Say init = "first-client" to let a client build the initial model, or '
             "make one with `fedelta model init --learner MODULE:CLASS --seed 7` and name the file"
         )
-
-
-def _known(name: str, known: tuple[str, ...], key: str) -> None:
-    if name not in known:
-        raise ValueError(f"{key} = {name!r} is not known; known are {', '.join(known)}")

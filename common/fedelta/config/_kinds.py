@@ -80,7 +80,8 @@ def element(kind: Any) -> Any:
 
 def is_table(kind: Any) -> bool:
     """Whether the value is a table with keys of its owner's choice."""
-    return typing.get_origin(bare(kind)) is Mapping
+    found = bare(kind)
+    return typing.get_origin(found) is Mapping or bool(getattr(found, "IS_TABLE", False))
 
 
 def choices(kind: Any) -> tuple[str, ...]:

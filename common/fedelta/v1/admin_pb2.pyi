@@ -326,6 +326,7 @@ class Job(_message.Message):
     INITIAL_DIGEST_FIELD_NUMBER: _builtins.int
     BEST_VERSION_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The job's id."""
     name: _builtins.str
@@ -358,6 +359,10 @@ class Job(_message.Message):
     def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]:
         """The closed rounds, in order."""
 
+    @_builtins.property
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
+        """The evaluations that are closed, by version. Empty: none, or the job comes from ListJobs."""
+
     def __init__(
         self,
         *,
@@ -374,16 +379,162 @@ class Job(_message.Message):
         initial_digest: _builtins.bytes = ...,
         best_version: _builtins.int | None = ...,
         origin: _builtins.str = ...,
+        evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_version", b"_best_version", "best_version", b"best_version", "submitted", b"submitted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_version", b"_best_version", "best_version", b"best_version", "id", b"id", "initial_digest", b"initial_digest", "name", b"name", "origin", b"origin", "reason", b"reason", "rounds", b"rounds", "rounds_done", b"rounds_done", "rounds_max", b"rounds_max", "state", b"state", "submitted", b"submitted", "toml", b"toml", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_version", b"_best_version", "best_version", b"best_version", "evaluations", b"evaluations", "id", b"id", "initial_digest", b"initial_digest", "name", b"name", "origin", b"origin", "reason", b"reason", "rounds", b"rounds", "rounds_done", b"rounds_done", "rounds_max", b"rounds_max", "state", b"state", "submitted", b"submitted", "toml", b"toml", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_version: _TypeAlias = _typing.Literal["best_version"]  # noqa: Y015
     _WhichOneofArgType__best_version: _TypeAlias = _typing.Literal["_best_version", b"_best_version"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__best_version) -> _WhichOneofReturnType__best_version | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class Evaluation(_message.Message):
+    """A closed evaluation of a model version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetricsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SpreadEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Spread: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___Spread | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class CentralEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    SPREAD_FIELD_NUMBER: _builtins.int
+    CENTRAL_FIELD_NUMBER: _builtins.int
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version."""
+    seconds: _builtins.float
+    """Seconds from opening to closing."""
+    @_builtins.property
+    def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Averages over the clients, weighted by examples."""
+
+    @_builtins.property
+    def spread(self) -> _containers.MessageMap[_builtins.str, Global___Spread]:
+        """How the clients' values are spread, by metric."""
+
+    @_builtins.property
+    def central(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Averages over those that evaluate only, weighted by examples: the central evaluation. Empty: there was none."""
+
+    @_builtins.property
+    def clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___Participation]:
+        """What became of each client's part."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        spread: _abc.Mapping[_builtins.str, Global___Spread] | None = ...,
+        central: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        clients: _abc.Iterable[Global___Participation] | None = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["central", b"central", "clients", b"clients", "metrics", b"metrics", "seconds", b"seconds", "spread", b"spread", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
+
+@_typing.final
+class Spread(_message.Message):
+    """How a metric's values at the clients are spread, each client counting once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_FIELD_NUMBER: _builtins.int
+    MEDIAN_FIELD_NUMBER: _builtins.int
+    P90_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    min: _builtins.float
+    """The least."""
+    median: _builtins.float
+    """The median."""
+    p90: _builtins.float
+    """The 90th percentile (nearest rank)."""
+    max: _builtins.float
+    """The greatest."""
+    def __init__(
+        self,
+        *,
+        min: _builtins.float = ...,
+        median: _builtins.float = ...,
+        p90: _builtins.float = ...,
+        max: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max", b"max", "median", b"median", "min", b"min", "p90", b"p90"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spread: _TypeAlias = Spread  # noqa: Y015
 
 @_typing.final
 class Round(_message.Message):
@@ -440,6 +591,7 @@ class Round(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     TRAIN_METRICS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    UPDATE_NORM_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """From 1."""
     attempts: _builtins.int
@@ -452,13 +604,15 @@ class Round(_message.Message):
     """Payload bytes of models sent."""
     digest: _builtins.bytes
     """BLAKE3-256 of the new model version, 32 bytes. The version's number is the round's."""
+    update_norm: _builtins.float
+    """The Euclidean norm of what it changed the model by."""
     @_builtins.property
     def clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___Participation]:
         """What became of each client's part."""
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Evaluation metrics, averages weighted by examples. Empty: this round was not evaluated."""
+        """Evaluation metrics of the version it made, averages weighted by examples. Empty: it is not evaluated, or not yet."""
 
     @_builtins.property
     def train_metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
@@ -476,10 +630,11 @@ class Round(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         train_metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         digest: _builtins.bytes = ...,
+        update_norm: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "digest", b"digest", "metrics", b"metrics", "number", b"number", "seconds", b"seconds", "train_metrics", b"train_metrics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "digest", b"digest", "metrics", b"metrics", "number", b"number", "seconds", b"seconds", "train_metrics", b"train_metrics", "update_norm", b"update_norm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -518,6 +673,7 @@ class Participation(_message.Message):
     EXAMPLES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    STALENESS_FIELD_NUMBER: _builtins.int
     client: _builtins.str
     """The client's name."""
     phase: Global___Phase.ValueType
@@ -530,6 +686,8 @@ class Participation(_message.Message):
     """Its weight; zero where it did not count."""
     seconds: _builtins.float
     """Seconds spent in the learner; zero where it did not count."""
+    staleness: _builtins.int
+    """Asynchronous rounds: how many versions were made between the one it started from and the one it is in."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The client's own metrics. Empty where it did not count."""
@@ -544,10 +702,11 @@ class Participation(_message.Message):
         examples: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         seconds: _builtins.float = ...,
+        staleness: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "examples", b"examples", "metrics", b"metrics", "outcome", b"outcome", "phase", b"phase", "reason", b"reason", "seconds", b"seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "examples", b"examples", "metrics", b"metrics", "outcome", b"outcome", "phase", b"phase", "reason", b"reason", "seconds", b"seconds", "staleness", b"staleness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -619,6 +778,7 @@ class JobEvent(_message.Message):
     ROUND_FAILED_FIELD_NUMBER: _builtins.int
     EXTENDED_FIELD_NUMBER: _builtins.int
     PHASE_EXTENDED_FIELD_NUMBER: _builtins.int
+    EVALUATION_CLOSED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Increases from event to event; numbers may be missing."""
     @_builtins.property
@@ -657,6 +817,10 @@ class JobEvent(_message.Message):
     def phase_extended(self) -> Global___PhaseExtended:
         """Further clients were asked in an open phase."""
 
+    @_builtins.property
+    def evaluation_closed(self) -> Global___EvaluationClosed:
+        """The evaluation of a version is closed."""
+
     def __init__(
         self,
         *,
@@ -670,12 +834,13 @@ class JobEvent(_message.Message):
         round_failed: Global___RoundFailed | None = ...,
         extended: Global___JobExtended | None = ...,
         phase_extended: Global___PhaseExtended | None = ...,
+        evaluation_closed: Global___EvaluationClosed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_extended", b"phase_extended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation_closed", b"evaluation_closed", "event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_extended", b"phase_extended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_extended", b"phase_extended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "sequence", b"sequence", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_closed", b"evaluation_closed", "event", b"event", "extended", b"extended", "participation_ended", b"participation_ended", "phase_extended", b"phase_extended", "phase_opened", b"phase_opened", "round_closed", b"round_closed", "round_failed", b"round_failed", "sequence", b"sequence", "state_changed", b"state_changed", "time", b"time", "version_made", b"version_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "phase_opened", "participation_ended", "version_made", "round_closed", "round_failed", "extended", "phase_extended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "phase_opened", "participation_ended", "version_made", "round_closed", "round_failed", "extended", "phase_extended", "evaluation_closed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -860,6 +1025,30 @@ class RoundClosed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RoundClosed: _TypeAlias = RoundClosed  # noqa: Y015
+
+@_typing.final
+class EvaluationClosed(_message.Message):
+    """The evaluation of a version is closed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def evaluation(self) -> Global___Evaluation:
+        """The evaluation."""
+
+    def __init__(
+        self,
+        *,
+        evaluation: Global___Evaluation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluationClosed: _TypeAlias = EvaluationClosed  # noqa: Y015
 
 @_typing.final
 class RoundFailed(_message.Message):
@@ -1082,6 +1271,58 @@ class ExtendJobResponse(_message.Message):
 Global___ExtendJobResponse: _TypeAlias = ExtendJobResponse  # noqa: Y015
 
 @_typing.final
+class EvaluateJobRequest(_message.Message):
+    """Has clients evaluate versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job's id."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The versions. Empty: the newest."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        versions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateJobRequest: _TypeAlias = EvaluateJobRequest  # noqa: Y015
+
+@_typing.final
+class EvaluateJobResponse(_message.Message):
+    """The evaluations are under way: WatchJob tells of them. One of a version that was evaluated before takes its place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The versions that are evaluated."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateJobResponse: _TypeAlias = EvaluateJobResponse  # noqa: Y015
+
+@_typing.final
 class ListClientsRequest(_message.Message):
     """Asks for the clients."""
 
@@ -1177,6 +1418,7 @@ class Client(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DECLINED_FIELD_NUMBER: _builtins.int
+    EVALUATES_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     state: Global___ClientState.ValueType
@@ -1185,6 +1427,8 @@ class Client(_message.Message):
     """Its software version."""
     progress: _builtins.float
     """Share done of the assignment it works on, 0 to 1, as far as it says."""
+    evaluates_only: _builtins.bool
+    """It evaluates and never trains."""
     @_builtins.property
     def learners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The learners it offers."""
@@ -1217,10 +1461,11 @@ class Client(_message.Message):
         progress: _builtins.float = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         declined: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        evaluates_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen", b"last_seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_ids", b"assignment_ids", "declined", b"declined", "labels", b"labels", "last_seen", b"last_seen", "learners", b"learners", "name", b"name", "progress", b"progress", "software_version", b"software_version", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_ids", b"assignment_ids", "declined", b"declined", "evaluates_only", b"evaluates_only", "labels", b"labels", "last_seen", b"last_seen", "learners", b"learners", "name", b"name", "progress", b"progress", "software_version", b"software_version", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -75,6 +75,11 @@ class AdminServiceStub(object):
                 request_serializer=fedelta_dot_v1_dot_admin__pb2.ExtendJobRequest.SerializeToString,
                 response_deserializer=fedelta_dot_v1_dot_admin__pb2.ExtendJobResponse.FromString,
                 _registered_method=True)
+        self.EvaluateJob = channel.unary_unary(
+                '/fedelta.v1.AdminService/EvaluateJob',
+                request_serializer=fedelta_dot_v1_dot_admin__pb2.EvaluateJobRequest.SerializeToString,
+                response_deserializer=fedelta_dot_v1_dot_admin__pb2.EvaluateJobResponse.FromString,
+                _registered_method=True)
         self.ListClients = channel.unary_unary(
                 '/fedelta.v1.AdminService/ListClients',
                 request_serializer=fedelta_dot_v1_dot_admin__pb2.ListClientsRequest.SerializeToString,
@@ -152,6 +157,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluateJob(self, request, context):
+        """Has clients evaluate versions of a job, each on its own data; also of a job that has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListClients(self, request, context):
         """Lists the clients that have registered since the coordinator started, by name.
         """
@@ -215,6 +227,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ExtendJob,
                     request_deserializer=fedelta_dot_v1_dot_admin__pb2.ExtendJobRequest.FromString,
                     response_serializer=fedelta_dot_v1_dot_admin__pb2.ExtendJobResponse.SerializeToString,
+            ),
+            'EvaluateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateJob,
+                    request_deserializer=fedelta_dot_v1_dot_admin__pb2.EvaluateJobRequest.FromString,
+                    response_serializer=fedelta_dot_v1_dot_admin__pb2.EvaluateJobResponse.SerializeToString,
             ),
             'ListClients': grpc.unary_unary_rpc_method_handler(
                     servicer.ListClients,
@@ -449,6 +466,33 @@ class AdminService(object):
             '/fedelta.v1.AdminService/ExtendJob',
             fedelta_dot_v1_dot_admin__pb2.ExtendJobRequest.SerializeToString,
             fedelta_dot_v1_dot_admin__pb2.ExtendJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedelta.v1.AdminService/EvaluateJob',
+            fedelta_dot_v1_dot_admin__pb2.EvaluateJobRequest.SerializeToString,
+            fedelta_dot_v1_dot_admin__pb2.EvaluateJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

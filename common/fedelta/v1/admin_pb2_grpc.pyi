@@ -49,6 +49,8 @@ class AdminServiceStub:
     """Goes on with a paused job."""
     ExtendJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExtendJobRequest, _admin_pb2.ExtendJobResponse]
     """Gives a job another number of rounds; a finished one goes on when there are more than it has run."""
+    EvaluateJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.EvaluateJobRequest, _admin_pb2.EvaluateJobResponse]
+    """Has clients evaluate versions of a job, each on its own data; also of a job that has ended."""
     ListClients: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListClientsRequest, _admin_pb2.ListClientsResponse]
     """Lists the clients that have registered since the coordinator started, by name."""
     UploadModel: _grpc.StreamUnaryMultiCallable[_admin_pb2.UploadModelRequest, _admin_pb2.UploadModelResponse]
@@ -77,6 +79,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Goes on with a paused job."""
     ExtendJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExtendJobRequest, _admin_pb2.ExtendJobResponse]  # type: ignore[assignment]
     """Gives a job another number of rounds; a finished one goes on when there are more than it has run."""
+    EvaluateJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.EvaluateJobRequest, _admin_pb2.EvaluateJobResponse]  # type: ignore[assignment]
+    """Has clients evaluate versions of a job, each on its own data; also of a job that has ended."""
     ListClients: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListClientsRequest, _admin_pb2.ListClientsResponse]  # type: ignore[assignment]
     """Lists the clients that have registered since the coordinator started, by name."""
     UploadModel: _aio.StreamUnaryMultiCallable[_admin_pb2.UploadModelRequest, _admin_pb2.UploadModelResponse]  # type: ignore[assignment]
@@ -150,6 +154,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ExtendJobResponse, _abc.Awaitable[_admin_pb2.ExtendJobResponse]]:
         """Gives a job another number of rounds; a finished one goes on when there are more than it has run."""
+
+    @_abc_1.abstractmethod
+    def EvaluateJob(
+        self,
+        request: _admin_pb2.EvaluateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.EvaluateJobResponse, _abc.Awaitable[_admin_pb2.EvaluateJobResponse]]:
+        """Has clients evaluate versions of a job, each on its own data; also of a job that has ended."""
 
     @_abc_1.abstractmethod
     def ListClients(

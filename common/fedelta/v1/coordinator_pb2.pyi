@@ -149,6 +149,7 @@ class RegisterRequest(_message.Message):
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     LEARNERS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    EVALUATES_ONLY_FIELD_NUMBER: _builtins.int
     client_name: _builtins.str
     """The client's unique name: 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit.
     It is the client's identity: updates are folded in the order of names.
@@ -163,6 +164,8 @@ class RegisterRequest(_message.Message):
     """The newest protocol version the client speaks. Set by the client, at least protocol_min."""
     software_version: _builtins.str
     """The client's software version, for people to read. May be empty."""
+    evaluates_only: _builtins.bool
+    """It evaluates and never trains: it has held-out data only, such as the coordinator's own. Its metrics are kept apart."""
     @_builtins.property
     def learners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The learners this client offers, by name. At least one."""
@@ -183,10 +186,11 @@ class RegisterRequest(_message.Message):
         software_version: _builtins.str = ...,
         learners: _abc.Iterable[_builtins.str] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        evaluates_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_name", b"client_name", "labels", b"labels", "learners", b"learners", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_id", b"session_id", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_name", b"client_name", "evaluates_only", b"evaluates_only", "labels", b"labels", "learners", b"learners", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_id", b"session_id", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,6 +371,8 @@ class Assignment(_message.Message):
     TIME_LEFT_FIELD_NUMBER: _builtins.int
     MODEL_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     ROUNDS_MAX_FIELD_NUMBER: _builtins.int
+    PLAN_JSON_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique and stable: the same piece of work has the same id when it is handed out again."""
     kind: Global___AssignmentKind.ValueType
@@ -389,6 +395,8 @@ class Assignment(_message.Message):
     """The job's [model.arguments] table as a JSON object: what the learner's model is built with."""
     rounds_max: _builtins.int
     """How many rounds the job runs as things stand."""
+    plan_json: _builtins.str
+    """What of the job's plan concerns the client, as a JSON object. Empty: nothing beyond plain training."""
     @_builtins.property
     def model(self) -> Global___ModelRef:
         """The model to start from. Absent for INITIALIZE."""
@@ -400,6 +408,12 @@ class Assignment(_message.Message):
     @_builtins.property
     def time_left(self) -> _duration_pb2.Duration:
         """Time left until the phase's deadline. Absent: no deadline."""
+
+    @_builtins.property
+    def shared(self) -> Global___ModelRef:
+        """The tensors that the plan shares with clients beside the model, such as control variates. Absent: none yet, or
+        none at all.
+        """
 
     def __init__(
         self,
@@ -417,10 +431,12 @@ class Assignment(_message.Message):
         time_left: _duration_pb2.Duration | None = ...,
         model_arguments_json: _builtins.str = ...,
         rounds_max: _builtins.int = ...,
+        plan_json: _builtins.str = ...,
+        shared: Global___ModelRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model", b"model", "time_left", b"time_left"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model", b"model", "shared", b"shared", "time_left", b"time_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "id", b"id", "job_id", b"job_id", "job_name", b"job_name", "kind", b"kind", "learner", b"learner", "lease", b"lease", "model", b"model", "model_arguments_json", b"model_arguments_json", "round", b"round", "rounds_max", b"rounds_max", "seed", b"seed", "time_left", b"time_left"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "id", b"id", "job_id", b"job_id", "job_name", b"job_name", "kind", b"kind", "learner", b"learner", "lease", b"lease", "model", b"model", "model_arguments_json", b"model_arguments_json", "plan_json", b"plan_json", "round", b"round", "rounds_max", b"rounds_max", "seed", b"seed", "shared", b"shared", "time_left", b"time_left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -577,22 +593,26 @@ class FetchModelRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_ID_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that Register opened."""
     assignment_id: _builtins.str
     """The assignment whose model is wanted."""
     offset: _builtins.int
     """First byte wanted; at most the file's length. Zero: the whole file."""
+    shared: _builtins.bool
+    """The assignment's `shared` file is wanted, not its model."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         assignment_id: _builtins.str = ...,
         offset: _builtins.int = ...,
+        shared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "offset", b"offset", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "offset", b"offset", "session_id", b"session_id", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -712,6 +732,26 @@ class UpdateHeader(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class FactsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_ID_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
@@ -720,6 +760,7 @@ class UpdateHeader(_message.Message):
     EXAMPLES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     TRAIN_SECONDS_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that Register opened."""
     assignment_id: _builtins.str
@@ -738,6 +779,10 @@ class UpdateHeader(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The learner's training metrics. May be empty."""
 
+    @_builtins.property
+    def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Numbers about the update that the job's plan asks for, by name, such as "steps". Finite. May be empty."""
+
     def __init__(
         self,
         *,
@@ -749,10 +794,11 @@ class UpdateHeader(_message.Message):
         examples: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         train_seconds: _builtins.float = ...,
+        facts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "digest", b"digest", "examples", b"examples", "length", b"length", "metrics", b"metrics", "offset", b"offset", "session_id", b"session_id", "train_seconds", b"train_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "digest", b"digest", "examples", b"examples", "facts", b"facts", "length", b"length", "metrics", b"metrics", "offset", b"offset", "session_id", b"session_id", "train_seconds", b"train_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

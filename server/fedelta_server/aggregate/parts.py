@@ -6,18 +6,16 @@ the accumulator, so that several threads may each have their own.
 """
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from fedelta.config import AggregatorConfig, ServerOptimizerConfig
-from fedelta.errors import ConfigError
+from fedelta.config import AggregatorPart, ServerOptimizerPart
+from fedelta.parts import build
 from fedelta.tensors import DType
 from fedelta_server.aggregate._values import Block
-
-F = TypeVar("F")
 
 
 class Needs(enum.Enum):
@@ -74,7 +72,7 @@ class Mean:
     error does not grow with the number of clients, and reading the files costs more than the arithmetic.
     """
 
-    needs: Needs = Needs.SUM
+    needs: ClassVar[Needs] = Needs.SUM
 
     def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> Accumulator:
         """See `Aggregator`. Weights are divided by their sum."""
@@ -90,7 +88,7 @@ class Sum:
     (and below 2^24 in a float32 model). A model that trains would move by as many times the mean as there are clients.
     """
 
-    needs: Needs = Needs.SUM
+    needs: ClassVar[Needs] = Needs.SUM
 
     def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> Accumulator:
         """See `Aggregator`. Weights do not count."""
@@ -135,26 +133,13 @@ class Sgd:
         np.add(model, delta, out=model)
 
 
-_AGGREGATORS: Mapping[str, Callable[[AggregatorConfig], Aggregator]] = {
-    "mean": lambda _: Mean(),
-    "sum": lambda _: Sum(),
-}
-_OPTIMIZERS: Mapping[str, Callable[[ServerOptimizerConfig], ServerOptimizer]] = {
-    "sgd": lambda config: Sgd(config.lr),
-}
+def build_aggregator(part: AggregatorPart) -> Aggregator:
+    """The aggregator of a job. Raises `ConfigError`."""
+    found: Aggregator = build(part)
+    return found
 
 
-def build_aggregator(config: AggregatorConfig) -> Aggregator:
-    """The aggregator of a job. Raises `ConfigError` on a name that is not known."""
-    return _named(_AGGREGATORS, config.name, "aggregator")(config)
-
-
-def build_optimizer(config: ServerOptimizerConfig) -> ServerOptimizer:
-    """The server optimizer of a job. Raises `ConfigError` on a name that is not known."""
-    return _named(_OPTIMIZERS, config.name, "server_optimizer")(config)
-
-
-def _named(registry: Mapping[str, F], name: str, table: str) -> F:
-    if name not in registry:
-        raise ConfigError(f"{table}.name = {name!r} is not known; known are {', '.join(registry)}")
-    return registry[name]
+def build_optimizer(part: ServerOptimizerPart) -> ServerOptimizer:
+    """The server optimizer of a job. Raises `ConfigError`."""
+    found: ServerOptimizer = build(part)
+    return found

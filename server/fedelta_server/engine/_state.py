@@ -33,12 +33,22 @@ class ModelRef:
 
 
 @dataclass(frozen=True)
+class StateRef:
+    """The state of a plan's parts after a version was made: the digest and the length of its file."""
+
+    digest: bytes
+    length: int
+
+
+@dataclass(frozen=True)
 class Made:
     """A version that was made: its model, the attempt that made it, and the digest of its manifest, if it has one."""
 
     model: ModelRef
     attempt: int = 0
     manifest: bytes = b""
+    state: StateRef | None = None
+    """What the plan's parts keep for the next version, if they keep anything."""
 
 
 @dataclass(frozen=True)

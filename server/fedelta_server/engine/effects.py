@@ -1,8 +1,9 @@
 """Effects: what the caller is to do after a step's records are committed."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from fedelta_server.engine._state import ModelRef
+from fedelta_server.engine._state import ModelRef, StateRef
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class FoldUpdate:
     examples: int
     digest: bytes
     length: int
+    facts: Mapping[str, float] = field(default_factory=dict)
+    staleness: int = 0
+    round: int = 0
+    """The round of its assignment, and `attempt` that one's attempt: they name its file."""
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,11 @@ class Fold:
     base_manifest: bytes
     """The digest of the base's manifest; empty where it has none."""
     updates: tuple[FoldUpdate, ...]
+    """In the order in which they are folded: by client name, or, in asynchronous rounds, as they were accepted."""
+    state: StateRef | None = None
+    """The state of the plan's parts that belongs to the base. None: none was made yet."""
+    population: int = 0
+    """How many clients could have been drawn."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fedelta.config import JobSpec
-from fedelta_server.engine._state import ModelRef
+from fedelta_server.engine._state import ModelRef, StateRef
 from fedelta_server.engine.words import Outcome
 
 
@@ -29,6 +29,8 @@ class ClientRegistered(Event):
     learners: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     software_version: str = ""
+    evaluates_only: bool = False
+    """It has held-out data only: it never trains, and its metrics are kept apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,8 @@ class UpdateAccepted(ResultEvent):
 
     digest: bytes
     length: int
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """What it said of its update beyond metrics: what the plan asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +181,10 @@ class Folded(JobEvent):
     length: int
     manifest: bytes
     """The digest of the version's manifest, whose file is durable as well."""
+    state: StateRef | None = None
+    """What the plan's parts keep for the next version; durable, too."""
+    norm: float = 0.0
+    """The Euclidean norm of what the model was changed by."""
 
 
 @dataclass(frozen=True, kw_only=True)

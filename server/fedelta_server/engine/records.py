@@ -44,7 +44,8 @@ class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
     """A phase of a round was opened for these clients, sorted by name. INITIALIZE belongs to round 0.
 
     `turns` are the job's with this phase: so many clients has it had, divided by its share. `wanted`: the phase is
-    complete when so many of the clients have given a result; 0: when the parts of all are over.
+    complete when so many of the clients have given a result; 0: when the parts of all are over. `population`: how many
+    clients could have been drawn. `central`: those of the clients that evaluate only.
     """
 
     round: int
@@ -53,6 +54,8 @@ class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
     clients: list[str]
     turns: float = 0.0
     wanted: int = 0
+    population: int = 0
+    central: list[str] = []
 
 
 class PhaseExtended(Record, frozen=True, kw_only=True, tag=True):
@@ -75,6 +78,10 @@ class Participation(msgspec.Struct, frozen=True, kw_only=True):
     examples: int = 0
     metrics: dict[str, float] = {}
     seconds: float = 0.0
+    facts: dict[str, float] = {}
+    """What it said of its update beyond metrics: what the plan asks for."""
+    staleness: int = 0
+    """Versions that were made between the one that it started from and the one that it is in."""
 
 
 class ParticipationEnded(Record, frozen=True, kw_only=True, tag=True):
@@ -91,7 +98,8 @@ class VersionMade(Record, frozen=True, kw_only=True, tag=True):
     """A model version exists: its file is durable, and in it are the updates that `clients` gave to the attempt.
 
     `manifest` is the digest of the file that says what it was made of. The initial model, version 0, is nobody's
-    update and has none.
+    update and has none. `state` and `state_length` are those of the file with the parts' state, where the plan has any;
+    `norm` is the Euclidean norm of what the model was changed by.
     """
 
     version: int
@@ -100,6 +108,9 @@ class VersionMade(Record, frozen=True, kw_only=True, tag=True):
     attempt: int = 0
     clients: list[str] = []
     manifest: bytes = b""
+    state: bytes = b""
+    state_length: int = 0
+    norm: float = 0.0
 
 
 class VersionsPruned(Record, frozen=True, kw_only=True, tag=True):
@@ -111,7 +122,9 @@ class VersionsPruned(Record, frozen=True, kw_only=True, tag=True):
 class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
     """A round is complete. `seconds` runs from the opening of its last attempt.
 
-    `turns` are the job's so far, `level` what they were when that attempt was opened.
+    `turns` are the job's so far, `level` what they were when that attempt was opened. `norm` is the Euclidean norm of
+    what the model was changed by. `metrics` are only there where the round waited for its evaluation, as it did before
+    there was `EvaluationClosed`.
     """
 
     number: int
@@ -125,6 +138,21 @@ class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
     digest: bytes
     turns: float = 0.0
     level: float = 0.0
+    norm: float = 0.0
+
+
+class EvaluationClosed(Record, frozen=True, kw_only=True, tag=True):
+    """The evaluation of a version is complete.
+
+    `metrics` are averages over the clients, `central` over those that only evaluate.
+    """
+
+    version: int
+    attempt: int
+    seconds: float
+    clients: list[Participation]
+    metrics: dict[str, float]
+    central: dict[str, float] = {}
 
 
 class RoundFailed(Record, frozen=True, kw_only=True, tag=True):
@@ -146,6 +174,7 @@ AnyRecord = (
     | VersionMade
     | VersionsPruned
     | RoundClosed
+    | EvaluationClosed
     | RoundFailed
 )
 """Any record; what a journal row decodes to."""

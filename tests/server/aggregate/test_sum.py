@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedelta.config import AggregatorConfig
+from fedelta.config import AggregatorPart
 from fedelta_server.aggregate import Aggregator, Mean, Sgd, Sum, WeightedUpdate, build_aggregator, fold
 from tests.server.aggregate.tensor_files import Array, read, write_model, write_update
 
@@ -36,7 +36,7 @@ def folded(rows: Rows, dtype: str, weights: list[float], aggregator: Aggregator,
 
 
 def test_a_job_file_names_it() -> None:
-    assert build_aggregator(AggregatorConfig(name="sum")) == Sum()
+    assert build_aggregator(AggregatorPart("sum")) == Sum()
 
 
 @settings(max_examples=60, deadline=None)

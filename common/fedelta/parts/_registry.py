@@ -1,0 +1,71 @@
+"""From the name in a job file to the part: by entry point, one group for each slot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from fedelta.config import Part, bind_part
+from fedelta.config._bind import nearest
+from fedelta.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A place in a plan."""
+
+    name: str
+    """The job file's table."""
+    group: str
+    """The entry points in which parts for it are found."""
+
+
+SLOTS: Mapping[str, Slot] = {
+    name: Slot(name=name, group=f"fedelta.{group}")
+    for name, group in {
+        "aggregator": "aggregators",
+        "server_optimizer": "server_optimizers",
+        "schedule": "schedules",
+        "selector": "selectors",
+        "local": "local_training",
+        "stop": "stop_rules",
+    }.items()
+}
+"""All slots by name."""
+
+
+def slot_of(part: Part) -> Slot:
+    """The slot a part of a job file is for."""
+    return SLOTS[part.SLOT]
+
+
+def known(slot: Slot) -> dict[str, EntryPoint]:
+    """The parts for a slot that are installed, by name, sorted."""
+    return {each.name: each for each in sorted(entry_points(group=slot.group), key=lambda each: each.name)}
+
+
+def find(slot: Slot, name: str, key: str = "") -> type:
+    """The class of a part. Raises `ConfigError` where it is not installed or cannot be loaded.
+
+    `key`: what errors call the place where it is named; empty: the slot's name.
+    """
+    parts = known(slot)
+    if name not in parts:
+        where = key or slot.name
+        raise ConfigError(f"{where}.name = {name!r} is not known{nearest(name, list(parts))}")
+    try:
+        found = parts[name].load()
+    except Exception as error:  # a third party's code
+        raise ConfigError(f"part {name!r} ({parts[name].value}) cannot be loaded: {error!r}") from error
+    if not isinstance(found, type):
+        raise ConfigError(f"part {name!r} ({parts[name].value}) is no class")
+    return found
+
+
+def build(part: Part, key: str = "") -> Any:
+    """Makes the part that a job file names. Raises `ConfigError` naming the key and the remedy.
+
+    `key`: what errors call the part's table; empty: the slot's name.
+    """
+    slot = slot_of(part)
+    return bind_part(find(slot, part.name, key), part.parameters, key or slot.name)
