@@ -165,6 +165,13 @@ class ExtendRequested(JobEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateRequested(JobEvent):
+    """An operator wants versions to be evaluated, whether or not the job still runs."""
+
+    versions: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PruneRequested(JobEvent):
     """The files of these versions are no longer wanted. Those that something needs stay all the same."""
 

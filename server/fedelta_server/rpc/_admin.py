@@ -121,6 +121,16 @@ class AdminService:
         return pb.ExtendJobResponse()
 
     @guarded
+    async def EvaluateJob(self, request: pb.EvaluateJobRequest, context: Context) -> pb.EvaluateJobResponse:
+        job = self._coordinator.engine.book.job(request.job_id)
+        newest = [job.model.version] if job.model is not None else []
+        versions = tuple(sorted(set(request.versions or newest)))
+        await self._coordinator.dispatch(
+            events.EvaluateRequested(at=self._coordinator.now(), job=job.id, versions=versions)
+        )
+        return pb.EvaluateJobResponse(versions=versions)
+
+    @guarded
     async def ListClients(self, request: pb.ListClientsRequest, context: Context) -> pb.ListClientsResponse:
         return pb.ListClientsResponse(clients=map(self._client, self._coordinator.engine.clients))
 
