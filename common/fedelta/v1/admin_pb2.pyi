@@ -327,6 +327,7 @@ class Job(_message.Message):
     BEST_VERSION_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     EVALUATIONS_FIELD_NUMBER: _builtins.int
+    PRUNED_VERSIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The job's id."""
     name: _builtins.str
@@ -363,6 +364,10 @@ class Job(_message.Message):
     def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
         """The evaluations that are closed, by version. Empty: none, or the job comes from ListJobs."""
 
+    @_builtins.property
+    def pruned_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The versions whose files the coordinator gave up."""
+
     def __init__(
         self,
         *,
@@ -380,10 +385,11 @@ class Job(_message.Message):
         best_version: _builtins.int | None = ...,
         origin: _builtins.str = ...,
         evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
+        pruned_versions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_version", b"_best_version", "best_version", b"best_version", "submitted", b"submitted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_version", b"_best_version", "best_version", b"best_version", "evaluations", b"evaluations", "id", b"id", "initial_digest", b"initial_digest", "name", b"name", "origin", b"origin", "reason", b"reason", "rounds", b"rounds", "rounds_done", b"rounds_done", "rounds_max", b"rounds_max", "state", b"state", "submitted", b"submitted", "toml", b"toml", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_version", b"_best_version", "best_version", b"best_version", "evaluations", b"evaluations", "id", b"id", "initial_digest", b"initial_digest", "name", b"name", "origin", b"origin", "pruned_versions", b"pruned_versions", "reason", b"reason", "rounds", b"rounds", "rounds_done", b"rounds_done", "rounds_max", b"rounds_max", "state", b"state", "submitted", b"submitted", "toml", b"toml", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_version: _TypeAlias = _typing.Literal["best_version"]  # noqa: Y015
     _WhichOneofArgType__best_version: _TypeAlias = _typing.Literal["_best_version", b"_best_version"]  # noqa: Y015
@@ -474,7 +480,7 @@ class Evaluation(_message.Message):
 
     @_builtins.property
     def spread(self) -> _containers.MessageMap[_builtins.str, Global___Spread]:
-        """How the clients' values are spread, by metric."""
+        """How the clients' values are spread, by metric; without those that evaluate only."""
 
     @_builtins.property
     def central(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
@@ -674,6 +680,7 @@ class Participation(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     STALENESS_FIELD_NUMBER: _builtins.int
+    CENTRAL_FIELD_NUMBER: _builtins.int
     client: _builtins.str
     """The client's name."""
     phase: Global___Phase.ValueType
@@ -688,6 +695,8 @@ class Participation(_message.Message):
     """Seconds spent in the learner; zero where it did not count."""
     staleness: _builtins.int
     """Asynchronous rounds: how many versions were made between the one it started from and the one it is in."""
+    central: _builtins.bool
+    """It evaluates only: its metrics are part of the central evaluation, not of the clients'."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The client's own metrics. Empty where it did not count."""
@@ -703,10 +712,11 @@ class Participation(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         seconds: _builtins.float = ...,
         staleness: _builtins.int = ...,
+        central: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "examples", b"examples", "metrics", b"metrics", "outcome", b"outcome", "phase", b"phase", "reason", b"reason", "seconds", b"seconds", "staleness", b"staleness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["central", b"central", "client", b"client", "examples", b"examples", "metrics", b"metrics", "outcome", b"outcome", "phase", b"phase", "reason", b"reason", "seconds", b"seconds", "staleness", b"staleness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1305,6 +1315,9 @@ class EvaluateJobResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSIONS_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    after_sequence: _builtins.int
+    """Sequence number of the job's last event before: what WatchJob tells after it may be of these evaluations."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The versions that are evaluated."""
@@ -1313,10 +1326,11 @@ class EvaluateJobResponse(_message.Message):
         self,
         *,
         versions: _abc.Iterable[_builtins.int] | None = ...,
+        after_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

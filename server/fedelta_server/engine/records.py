@@ -4,6 +4,9 @@ import msgspec
 
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
+CENTRAL = "central/"
+"""What the names of metrics begin with that come from clients which evaluate only."""
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Base of all records. Every record belongs to one job.
@@ -82,6 +85,8 @@ class Participation(msgspec.Struct, frozen=True, kw_only=True):
     """What it said of its update beyond metrics: what the plan asks for."""
     staleness: int = 0
     """Versions that were made between the one that it started from and the one that it is in."""
+    central: bool = False
+    """It is the part of a client that evaluates only: its metrics are kept apart."""
 
 
 class ParticipationEnded(Record, frozen=True, kw_only=True, tag=True):
@@ -144,7 +149,7 @@ class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
 class EvaluationClosed(Record, frozen=True, kw_only=True, tag=True):
     """The evaluation of a version is complete.
 
-    `metrics` are averages over the clients, `central` over those that only evaluate.
+    `metrics` are averages over the clients, `central` over those that only evaluate. `clients` are the parts of both.
     """
 
     version: int
@@ -153,6 +158,11 @@ class EvaluationClosed(Record, frozen=True, kw_only=True, tag=True):
     clients: list[Participation]
     metrics: dict[str, float]
     central: dict[str, float] = {}
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """All averages by the names that a job file has for them: "accuracy", "central/accuracy"."""
+        return {**self.metrics, **{f"{CENTRAL}{name}": value for name, value in self.central.items()}}
 
 
 class RoundFailed(Record, frozen=True, kw_only=True, tag=True):
