@@ -11,15 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
-from blake3 import blake3
-
 from fedelta._logs import about
 from fedelta.errors import FedeltaError, StorageError
 from fedelta_server import narration
 from fedelta_server._tasks import Calls, wait_out
-from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
 from fedelta_server.engine import Assignment, Engine, Step, effects, events, records
-from fedelta_server.manifest import encode, manifest_of
+from fedelta_server.folding import make_version
 from fedelta_server.presence import Presence
 from fedelta_server.retention import KEEP_VERSIONS, Best, Keep
 from fedelta_server.store.files import Files
@@ -39,12 +36,6 @@ class _Where(TypedDict):
     job: str
     round: int
     attempt: int
-
-
-class _Made(TypedDict):
-    digest: bytes
-    length: int
-    manifest: bytes
 
 
 class Coordinator:
@@ -270,40 +261,14 @@ class Coordinator:
     async def _fold(self, effect: effects.Fold) -> None:
         try:
             loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(self._folds, self._fold_files, effect)
+            job = self.engine.book.job(effect.job)
+            made = await loop.run_in_executor(self._folds, make_version, self.files, job, effect)
         except Exception as error:  # whatever it is, the job must not wait for this fold for ever
             with about(job=effect.job, round=effect.round):
                 _log.error("the updates could not be aggregated", exc_info=error)
             await self.dispatch(events.FoldFailed(at=self.now(), reason=str(error) or repr(error), **_where(effect)))
         else:
-            await self.dispatch(events.Folded(at=self.now(), **made, **_where(effect)))
-
-    def _fold_files(self, effect: effects.Fold) -> _Made:
-        job = self.engine.book.job(effect.job)
-        spec = job.spec
-        updates = [
-            WeightedUpdate(
-                each.client,
-                self.files.update_path(effect.job, effect.round, effect.attempt, each.client),
-                each.examples,
-            )
-            for each in effect.updates
-        ]
-        out = self.files.temp(".model")
-        try:
-            folded = fold(
-                self.files.model_path(effect.base.digest),
-                updates,
-                out,
-                build_aggregator(spec.aggregator),
-                build_optimizer(spec.server_optimizer),
-            )
-            self.files.keep_model(out, folded.digest)
-        finally:
-            out.unlink(missing_ok=True)
-        written = encode(manifest_of(effect, job.toml, folded.digest, folded.length))
-        self.files.keep_manifest(written, job.id, effect.round)
-        return {"digest": folded.digest, "length": folded.length, "manifest": blake3(written).digest()}
+            await self.dispatch(events.Folded(at=self.now(), **_where(effect), **vars(made)))
 
     async def _drop_updates(self, effect: effects.DropUpdates) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fedelta_server import coordinator, transfers, updates, uploads
+from fedelta_server import coordinator, folding, transfers, updates, uploads
 from fedelta_server.aggregate import WeightedUpdate, _fold
 from fedelta_server.rpc import _coordinator as rpc
 from fedelta_server.store import _upload
@@ -98,11 +98,11 @@ def _values(rows: Any) -> Iterator[Any]:
 
 
 def _watch_folds(points: Points) -> None:
-    def says(_: Any, effect: Any) -> str:
+    def says(_: Any, __: Any, effect: Any) -> str:
         return f"{effect.job}.{effect.round}."
 
-    around(points, coordinator.Coordinator, "_fold_files", "making a version", says)
-    fold = taken(coordinator, "fold")
+    around(points, coordinator, "make_version", "making a version", says)
+    fold = taken(folding, "fold")
 
     def folded(base: Path, updates: Sequence[WeightedUpdate], *rest: Any) -> Any:
         said = " ".join(str(each.path) for each in updates)
@@ -111,9 +111,9 @@ def _watch_folds(points: Points) -> None:
         points.reach("after fold", said)
         return result
 
-    put(coordinator, "fold", folded)
-    build = taken(coordinator, "build_optimizer")
-    put(coordinator, "build_optimizer", lambda config: _Watched(points, build(config)))
+    put(folding, "fold", folded)
+    build = taken(folding, "build_optimizer")
+    put(folding, "build_optimizer", lambda config: _Watched(points, build(config)))
     write = _fold._Writer.write
 
     def watched(self: Any, data: memoryview, offset: int) -> None:

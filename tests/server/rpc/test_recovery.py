@@ -161,7 +161,7 @@ def test_a_fold_that_fails_pauses_the_job_and_loses_no_update(tmp_path: Path, mo
     async def scenario() -> None:
         async with running(tmp_path) as system:
             client, assignment, job_id = await training(system)
-            monkeypatch.setattr(coordinator, "fold", fail)
+            monkeypatch.setattr(coordinator, "make_version", fail)
             await client.push(assignment, UPDATE)
             events = await system.watch(job_id, until="participation_ended")
             paused = (await system.watch(job_id, until="state_changed", after=events[-1].sequence))[-1].state_changed
