@@ -2,15 +2,31 @@
 
 from fedelta.tensors._dtype import DType
 from fedelta.tensors._layout import Layout, read_layout
-from fedelta.tensors._schema import MODEL_METADATA, UPDATE_METADATA, Schema, TensorSpec, update_schema
+from fedelta.tensors._schema import (
+    MODEL_METADATA,
+    STATE_METADATA,
+    UPDATE_METADATA,
+    Schema,
+    TensorSpec,
+    grouped,
+    optimizer_group,
+    shared_group,
+    state_schema,
+    update_schema,
+)
 
 __all__ = [
     "MODEL_METADATA",
+    "STATE_METADATA",
     "UPDATE_METADATA",
     "DType",
     "Layout",
     "Schema",
     "TensorSpec",
+    "grouped",
+    "optimizer_group",
     "read_layout",
+    "shared_group",
+    "state_schema",
     "update_schema",
 ]

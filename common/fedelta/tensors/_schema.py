@@ -7,7 +7,7 @@ name; keys sorted; no white space; the header padded with spaces so that data st
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,13 +118,45 @@ class Schema:
         return None if extra is None else f"tensor {extra.name!r} ({extra}) is not in the job's model"
 
 
-def update_schema(model: Schema) -> Schema:
-    """The schema of updates to a model: a difference for every float tensor.
+def shared_group(name: str) -> str:
+    """The group of the tensors that a plan shares between coordinator and clients under a name."""
+    return f"shared.{name}"
+
+
+def optimizer_group(name: str) -> str:
+    """The group of the tensors that a server optimizer keeps under a name."""
+    return f"optimizer.{name}"
+
+
+def grouped(group: str, tensor: str) -> str:
+    """What the tensor of a group is called that belongs to a tensor of the model."""
+    return f"{group}/{tensor}"
+
+
+def update_schema(model: Schema, shared: Sequence[str] = ()) -> Schema:
+    """The schema of updates to a model: a difference for every float tensor, and one for each of its shared tensors.
+
+    `shared`: the names under which the plan shares tensors (`LocalTraining.shared`); see `state_schema` for theirs.
 
     Integer and boolean tensors (such as BatchNorm's counter of batches) are constants of the job: they stay as
     the initial model has them and do not travel. Averaging them would be meaningless.
     """
-    return model.update
+    if not shared:
+        return model.update
+    return Schema.of([*model.update.tensors, *state_schema(model, map(shared_group, shared)).tensors])
+
+
+def state_schema(model: Schema, groups: Iterable[str]) -> Schema:
+    """The schema of a state file: in each group a tensor for every float tensor of the model.
+
+    They have the shape of the model's tensor and the type in which its differences travel, and are called
+    `grouped(group, tensor)`. Groups are `shared_group`s and `optimizer_group`s.
+    """
+    return Schema.of(
+        TensorSpec(grouped(group, spec.name), spec.dtype, spec.shape)
+        for group in groups
+        for spec in model.update.tensors
+    )
 
 
 MODEL_METADATA: Mapping[str, str] = {"fedelta.kind": "model"}
@@ -132,3 +164,6 @@ MODEL_METADATA: Mapping[str, str] = {"fedelta.kind": "model"}
 
 UPDATE_METADATA: Mapping[str, str] = {"fedelta.codec": "float32", "fedelta.kind": "update"}
 """Metadata of every update file."""
+
+STATE_METADATA: Mapping[str, str] = {"fedelta.kind": "state"}
+"""Metadata of every state file: what a plan's parts keep from version to version, and share with clients."""
