@@ -72,6 +72,8 @@ class ClientConfig:
     """Directory for models, updates and what learners keep between rounds."""
     policy: Annotated[Path | None, Notes(metavar="FILE", exists=True)] = None
     """The site's policy: a TOML file that says which jobs are accepted, when, and how much of what they may use."""
+    evaluates_only: Annotated[bool, Notes(flags=("--evaluate-only",))] = False
+    """Never train, only evaluate: for held-out data. What it measures is kept apart, as the central evaluation."""
     approve: bool = False
     """Ask the operator at this site before the first assignment of each job."""
     proxy: Annotated[ProxySetting, Notes(metavar="environment|none|URL")] = DEFAULT_PROXY

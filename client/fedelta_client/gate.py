@@ -52,14 +52,19 @@ class Gate:
         *,
         policy: Path | None = None,
         approve: bool = False,
+        evaluates_only: bool = False,
         clock: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
-        """`policy`: its file. `approve`: whether an operator is asked. Raises `ConfigError`."""
+        """`policy`: its file. `approve`: whether an operator is asked. `evaluates_only`: whether the data is held out.
+
+        Raises `ConfigError`.
+        """
         self._spool = spool
         self._ledger = ledger
         self._coordinator = coordinator
         self._file = policy
         self._clock = clock
+        self._evaluates_only = evaluates_only
         self._approvals = Approvals(spool.root / "approvals") if approve else None
         self._question: Question | None = None
         self.policy = Policy() if policy is None else load_policy(policy)
@@ -75,6 +80,8 @@ class Gate:
         """Whether to do it; nothing has been fetched yet. `finished`: nor will be. Raises `DeclinedError`."""
         if assignment.kind not in _KINDS:
             return  # nobody knows how to do it, and that is said elsewhere
+        if self._evaluates_only and assignment.kind != pb.ASSIGNMENT_KIND_EVALUATE:
+            raise DeclinedError("this client evaluates only")
         now = self._clock()
         offer = self._offer(assignment, finished)
         verdict = self.policy.judge(offer, self._ledger.usage(assignment.job_id, now), now)

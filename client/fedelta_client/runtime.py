@@ -57,7 +57,14 @@ async def run(config: ClientConfig) -> int:
     proxy = choose(config.server, config.proxy, os.environ)
     coordinator = str(config.server)
     with Spool(config.spool or default_root(config.name)) as spool, Ledger(spool.ledger, coordinator) as ledger:
-        gate = Gate(spool, ledger, coordinator, policy=config.policy, approve=config.approve)
+        gate = Gate(
+            spool,
+            ledger,
+            coordinator,
+            policy=config.policy,
+            approve=config.approve,
+            evaluates_only=config.evaluates_only,
+        )
         trainers = Trainers(gate.bound(config.trainers))
         stop = Stop(on_hurry=trainers.hurry, on_reread=gate.reread)
         stop.install()
@@ -92,6 +99,7 @@ async def _serve(config: ClientConfig, site: _Site, trainers: Trainers, stop: St
         learners,
         session_id=site.spool.session.open(config.name, str(config.server)),
         labels=config.label_values,
+        evaluates_only=config.evaluates_only,
         noted=noted,
         proxy=site.proxy,
         keepalive_seconds=config.keepalive_seconds,

@@ -62,6 +62,7 @@ class Session:
         *,
         session_id: str | None = None,
         labels: Mapping[str, str] | None = None,
+        evaluates_only: bool = False,
         proxy: Proxy | None = None,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
         noted: Callable[[pb.RegisterRequest], AbstractContextManager[object]] = lambda _request: nullcontext(),
@@ -73,6 +74,7 @@ class Session:
         self.learners = tuple(learners)
         """What the client offers. A change counts from the next `register` on."""
         self._labels = dict(labels or {})
+        self._evaluates_only = evaluates_only
         self._noted = noted
         self._route = Route(target=target, proxy=proxy, keepalive_seconds=keepalive_seconds)
         self._outage: set[str] | None = None
@@ -118,6 +120,7 @@ class Session:
             software_version=fedelta.__version__,
             learners=self.learners,
             labels=self._labels,
+            evaluates_only=self._evaluates_only,
         )
         with self._noted(request):
             answer = await self.persist(lambda: self._once(self.stub.Register, request, CALL_SECONDS))

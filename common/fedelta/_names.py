@@ -6,6 +6,9 @@ from fedelta.errors import ConfigError
 
 DEFAULT_PORT = 8470
 
+CENTRAL_NAME = "central"
+"""The client that evaluates beside the coordinator."""
+
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 LABEL_PATTERN = rf"{NAME_PATTERN}(?:=[^=\s\x00-\x1f\x7f-\x9f]{{1,200}})?"
 LABEL_RULE = "KEY or KEY=VALUE: the key like a name, the value without spaces"

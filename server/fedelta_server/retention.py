@@ -2,12 +2,13 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from fedelta.config import EvaluateConfig
 from fedelta_server.best import best_version
 from fedelta_server.engine import Job
+from fedelta_server.evaluations import measured
 from fedelta_server.store.journal import Journal
 
 
@@ -42,17 +43,10 @@ KEEP_VERSIONS = Keep()
 """All versions, no updates."""
 
 
-class Evaluation(NamedTuple):
-    """A round's number and what its evaluation gave."""
-
-    number: int
-    metrics: dict[str, float]
-
-
 @dataclass
 class _Seen:
     sequence: int = 0
-    rounds: list[Evaluation] = field(default_factory=list)
+    measured: dict[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Best:
@@ -64,10 +58,10 @@ class Best:
         self._lock = threading.Lock()
 
     def of(self, job: str, evaluate: EvaluateConfig) -> int | None:
-        """The best version of a job's closed rounds. None: none was evaluated by what counts."""
+        """The best version of a job. None: none was evaluated by what counts."""
         with self._lock:
             seen = self._seen[job]
             for sequence, closed in self._journal.closed(job, seen.sequence):
-                seen.rounds.append(Evaluation(closed.number, closed.metrics))
+                seen.measured |= measured([closed])
                 seen.sequence = sequence
-            return best_version(evaluate, seen.rounds)
+            return best_version(evaluate, seen.measured)

@@ -7,6 +7,7 @@ from fedelta.errors import NotFoundError
 from fedelta_server.best import best_version, why_none
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.engine import Job, ModelRef
+from fedelta_server.evaluations import measured
 
 
 class Versions:
@@ -18,7 +19,7 @@ class Versions:
     async def resolve(self, job_id: str, version: Version) -> ModelRef:
         """The model of a job that a number, "latest" or "best" names. Raises `NotFoundError`, which says what there is.
 
-        The latest is the newest, although its round may not be closed yet; the best is one of a closed round.
+        The latest is the newest, although it may not be evaluated yet; the best is one of those that are.
         """
         job = self._coordinator.engine.book.job(job_id)
         if job.model is None:
@@ -28,10 +29,11 @@ class Versions:
         return self._numbered(job, await self._best(job) if version == "best" else version)
 
     async def _best(self, job: Job) -> int:
-        rounds = await self._coordinator.in_thread(self._coordinator.journal.rounds, job.id)
-        found = best_version(job.spec.evaluate, rounds)
+        closed = await self._coordinator.in_thread(self._coordinator.journal.closed, job.id)
+        known = measured((record for _, record in closed), without=job.pruned)
+        found = best_version(job.spec.evaluate, known)
         if found is None:
-            raise NotFoundError(f"job {job.id!r} has no best version: {why_none(job.spec.evaluate, rounds)}")
+            raise NotFoundError(f"job {job.id!r} has no best version: {why_none(job.spec.evaluate, known)}")
         return found
 
     def _numbered(self, job: Job, number: int) -> ModelRef:

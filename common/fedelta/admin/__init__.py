@@ -4,6 +4,9 @@ from fedelta.admin._client import AdminClient
 from fedelta.admin._types import (
     ClientInfo,
     ClientState,
+    Evaluating,
+    EvaluationClosed,
+    EvaluationInfo,
     Event,
     JobExtended,
     JobInfo,
@@ -18,6 +21,7 @@ from fedelta.admin._types import (
     RoundClosed,
     RoundFailed,
     RoundInfo,
+    Spread,
     StateChanged,
     VersionMade,
 )
@@ -26,6 +30,9 @@ __all__ = [
     "AdminClient",
     "ClientInfo",
     "ClientState",
+    "Evaluating",
+    "EvaluationClosed",
+    "EvaluationInfo",
     "Event",
     "JobExtended",
     "JobInfo",
@@ -40,6 +47,7 @@ __all__ = [
     "RoundClosed",
     "RoundFailed",
     "RoundInfo",
+    "Spread",
     "StateChanged",
     "VersionMade",
 ]

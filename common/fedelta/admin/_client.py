@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -14,9 +14,18 @@ from fedelta._names import DEFAULT_PORT, address
 from fedelta.admin import _convert
 from fedelta.admin._download import Download
 from fedelta.admin._transfer import Patience, StallGuard, chunks
-from fedelta.admin._types import ClientInfo, Event, JobInfo, ModelInfo, StateChanged
+from fedelta.admin._types import (
+    ClientInfo,
+    Evaluating,
+    EvaluationClosed,
+    EvaluationInfo,
+    Event,
+    JobInfo,
+    ModelInfo,
+    StateChanged,
+)
 from fedelta.config import JobSpec, Version, load_job, parse_job
-from fedelta.errors import ConfigError, FedeltaError, StalledError, UnavailableError
+from fedelta.errors import ConfigError, FedeltaError, NotFoundError, StalledError, UnavailableError, WrongStateError
 from fedelta.tensors import read_layout
 from fedelta.v1 import admin_pb2 as pb
 from fedelta.v1 import admin_pb2_grpc
@@ -131,6 +140,33 @@ class AdminClient:
         """Lets a job run so many rounds in all; a finished one goes on."""
         self._call(self._stub.ExtendJob, pb.ExtendJobRequest(job_id=job_id, rounds_max=rounds_max))
 
+    def evaluate(self, job_id: str, versions: Sequence[Version] = ("latest",)) -> Evaluating:
+        """Has clients evaluate versions of a job, each on its own data; also of a job that has ended.
+
+        A version that was evaluated before is evaluated again, and the new evaluation takes the place of the old one.
+        Raises `NotFoundError` for a version that there is not.
+        """
+        info = self.get(job_id) if any(isinstance(version, str) for version in versions) else None
+        numbers = {_numbered(version, info) for version in versions}
+        request = pb.EvaluateJobRequest(job_id=job_id, versions=sorted(numbers))
+        answer = self._call(self._stub.EvaluateJob, request)
+        return Evaluating(versions=tuple(answer.versions), after=answer.after_sequence)
+
+    def evaluated(self, job_id: str, evaluating: Evaluating) -> Iterator[EvaluationInfo]:
+        """The evaluations that `evaluate` began, each when it is closed. Waits for them.
+
+        Raises `WrongStateError` where the job ends without them.
+        """
+        missing = set(evaluating.versions)
+        for event in self.watch(job_id, evaluating.after):
+            if isinstance(event.what, EvaluationClosed) and event.what.evaluation.version in missing:
+                missing.remove(event.what.evaluation.version)
+                yield event.what.evaluation
+            if not missing:
+                return
+        versions = ", ".join(map(str, sorted(missing)))
+        raise WrongStateError(f"job {job_id!r} ended before these versions were evaluated: {versions}")
+
     def clients(self) -> tuple[ClientInfo, ...]:
         """The clients that registered since the coordinator started, by name."""
         found = self._call(self._stub.ListClients, pb.ListClientsRequest()).clients
@@ -157,6 +193,9 @@ class AdminClient:
                     if isinstance(event.what, StateChanged):
                         # Not the last word: a finished job may have been extended.
                         end_told = event.what.state.ended
+                    elif isinstance(event.what, EvaluationClosed):
+                        # Of a job that had ended before: nothing else happens to it.
+                        end_told |= ended
                     yield event
                 if end_told or (ended and not told):
                     return
@@ -262,6 +301,19 @@ class AdminClient:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not error.trailing_metadata():
             return UnavailableError(f"no answer from {self.server} within {self._timeout:g} s")
         return translate(error, self._route)
+
+
+def _numbered(version: Version, info: JobInfo | None) -> int:
+    """The number of a version. Raises `NotFoundError` where a name stands for none."""
+    if isinstance(version, int) or info is None:
+        return int(version)
+    if version == "best":
+        if info.best_version is None:
+            raise NotFoundError(f"job {info.id!r} has no best version: none was evaluated by what counts")
+        return info.best_version
+    if not info.rounds and not info.initial_digest:
+        raise NotFoundError(f"job {info.id!r} has no model yet")
+    return info.rounds[-1].number if info.rounds else 0
 
 
 class _Cancelling:

@@ -46,7 +46,25 @@ def participation(message: pb.Participation) -> t.Participation:
         examples=message.examples,
         metrics=dict(message.metrics),
         seconds=message.seconds,
+        staleness=message.staleness,
+        central=message.central,
     )
+
+
+def evaluation_info(message: pb.Evaluation) -> t.EvaluationInfo:
+    """A closed evaluation."""
+    return t.EvaluationInfo(
+        version=message.version,
+        metrics=dict(message.metrics),
+        spread={name: _spread(found) for name, found in message.spread.items()},
+        central=dict(message.central),
+        clients=tuple(map(participation, message.clients)),
+        seconds=message.seconds,
+    )
+
+
+def _spread(message: pb.Spread) -> t.Spread:
+    return t.Spread(min=message.min, median=message.median, p90=message.p90, max=message.max)
 
 
 def round_info(message: pb.Round) -> t.RoundInfo:
@@ -61,6 +79,7 @@ def round_info(message: pb.Round) -> t.RoundInfo:
         metrics=dict(message.metrics),
         train_metrics=dict(message.train_metrics),
         digest=message.digest.hex(),
+        update_norm=message.update_norm,
     )
 
 
@@ -80,6 +99,8 @@ def job_info(message: pb.Job) -> t.JobInfo:
         toml=message.toml,
         best_version=message.best_version if message.HasField("best_version") else None,
         origin=message.origin,
+        evaluations=tuple(map(evaluation_info, message.evaluations)),
+        pruned_versions=tuple(message.pruned_versions),
     )
 
 
@@ -95,6 +116,7 @@ def client_info(message: pb.Client) -> t.ClientInfo:
         progress=message.progress,
         labels=dict(message.labels),
         declined=dict(message.declined),
+        evaluates_only=message.evaluates_only,
     )
 
 
@@ -132,6 +154,10 @@ def _round_closed(message: pb.RoundClosed) -> t.RoundClosed:
     return t.RoundClosed(round=round_info(message.round))
 
 
+def _evaluation_closed(message: pb.EvaluationClosed) -> t.EvaluationClosed:
+    return t.EvaluationClosed(evaluation=evaluation_info(message.evaluation))
+
+
 def _round_failed(message: pb.RoundFailed) -> t.RoundFailed:
     return t.RoundFailed(round=message.round, attempt=message.attempt, reason=message.reason)
 
@@ -147,6 +173,7 @@ _EVENTS: dict[str, Callable[[Any], Any]] = {
     "participation_ended": _participation_ended,
     "version_made": _version_made,
     "round_closed": _round_closed,
+    "evaluation_closed": _evaluation_closed,
     "round_failed": _round_failed,
     "extended": _extended,
 }

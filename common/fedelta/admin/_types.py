@@ -71,6 +71,37 @@ class Participation:
     metrics: Mapping[str, float]
     seconds: float
     """Spent in the learner."""
+    staleness: int = 0
+    """Asynchronous rounds: how many versions were made between the one it started from and the one it is in."""
+    central: bool = False
+    """It evaluates only: its metrics are part of the central evaluation, not of the clients'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How the clients' values of a metric are spread, each client counting once."""
+
+    min: float
+    median: float
+    p90: float
+    """The 90th percentile (nearest rank)."""
+    max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationInfo:
+    """A closed evaluation of a model version."""
+
+    version: int
+    metrics: Mapping[str, float]
+    """Averages over the clients, weighted by examples."""
+    spread: Mapping[str, Spread]
+    """By metric; of the clients without those that evaluate only."""
+    central: Mapping[str, float]
+    """Averages over those that evaluate only, weighted by examples. Empty: there are none."""
+    clients: tuple[Participation, ...]
+    seconds: float
+    """From opening to closing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +120,13 @@ class RoundInfo:
     """Payload of the models sent."""
     clients: tuple[Participation, ...]
     metrics: Mapping[str, float]
-    """Evaluation, averages weighted by examples. Empty: the round was not evaluated."""
+    """Evaluation of the version that it made, averages weighted by examples. Empty: it is not evaluated, or not yet."""
     train_metrics: Mapping[str, float]
     """The learners' training metrics, averages weighted by examples."""
     digest: str
     """Of the model version that the round made."""
+    update_norm: float = 0.0
+    """The Euclidean norm of what it changed the model by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +153,10 @@ class JobInfo:
     """The version with the best evaluation. None: none was evaluated, or this comes from a list of jobs."""
     origin: str = ""
     """The version of another job that it started from, as "JOB@VERSION"; empty: a file or a first client's model."""
+    evaluations: tuple[EvaluationInfo, ...] = ()
+    """The evaluations that are closed, by version. Empty in a list of jobs."""
+    pruned_versions: tuple[int, ...] = ()
+    """The versions whose files the coordinator gave up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +176,17 @@ class ClientInfo:
     """What it says of itself."""
     declined: Mapping[str, str] = field(default_factory=dict)
     """The jobs in which its site does not take part, by id, each with the reason."""
+    evaluates_only: bool = False
+    """It evaluates and never trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluating:
+    """Evaluations that are under way."""
+
+    versions: tuple[int, ...]
+    after: int
+    """Sequence number of the job's last event before: `watch` tells of them after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +255,13 @@ class RoundClosed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationClosed:
+    """The evaluation of a version is closed."""
+
+    evaluation: EvaluationInfo
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundFailed:
     """A round could not be completed; it is tried again, or the job pauses."""
 
@@ -237,6 +292,7 @@ class Event:
         | ParticipationEnded
         | VersionMade
         | RoundClosed
+        | EvaluationClosed
         | RoundFailed
         | JobExtended
     )

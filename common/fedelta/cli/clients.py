@@ -46,7 +46,7 @@ def _row(client: "ClientInfo") -> tuple[str, ...]:
     done = f" ({client.progress:.0%})" if client.progress else ""
     return (
         client.name,
-        client.state,
+        f"{client.state}, evaluates only" if client.evaluates_only else client.state,
         ", ".join(each.removesuffix(f".{client.name}") for each in client.assignments) + done,
         ", ".join(client.learners),
         ", ".join(f"{key}={value}" if value else key for key, value in sorted(client.labels.items())),

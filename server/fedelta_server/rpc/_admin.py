@@ -10,9 +10,10 @@ from fedelta.v1 import admin_pb2 as pb
 from fedelta_server.best import best_version
 from fedelta_server.coordinator import Coordinator
 from fedelta_server.engine import Client, events
+from fedelta_server.evaluations import measured
 from fedelta_server.models import ModelImports
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
-from fedelta_server.rpc._convert import client_message, event_message, job_message, round_message
+from fedelta_server.rpc._convert import client_message, event_message, history, job_message
 from fedelta_server.rpc._guard import Context, guarded, guarded_stream
 from fedelta_server.rpc._subject import Subject, subject
 from fedelta_server.transfers import Downloads
@@ -62,9 +63,11 @@ class AdminService:
         message = self._job(request.job_id)
         # The engine knows of a round's end before the journal holds the round.
         await self._coordinator.settled()
-        rounds = await self._coordinator.in_thread(self._coordinator.journal.rounds, request.job_id)
-        message.rounds.extend(round_message(closed) for closed in rounds)
-        best = best_version(self._coordinator.engine.book.job(request.job_id).spec.evaluate, rounds)
+        found = await self._coordinator.in_thread(self._coordinator.journal.closed, request.job_id)
+        closed = [record for _, record in found]
+        history(message, closed)
+        known = measured(closed, without=message.pruned_versions)
+        best = best_version(self._coordinator.engine.book.job(request.job_id).spec.evaluate, known)
         if best is not None:
             message.best_version = best
         return pb.GetJobResponse(job=message)
@@ -125,10 +128,12 @@ class AdminService:
         job = self._coordinator.engine.book.job(request.job_id)
         newest = [job.model.version] if job.model is not None else []
         versions = tuple(sorted(set(request.versions or newest)))
+        await self._coordinator.settled()
+        before = await self._coordinator.in_thread(self._coordinator.journal.last_sequence, job.id)
         await self._coordinator.dispatch(
             events.EvaluateRequested(at=self._coordinator.now(), job=job.id, versions=versions)
         )
-        return pb.EvaluateJobResponse(versions=versions)
+        return pb.EvaluateJobResponse(versions=versions, after_sequence=before)
 
     @guarded
     async def ListClients(self, request: pb.ListClientsRequest, context: Context) -> pb.ListClientsResponse:

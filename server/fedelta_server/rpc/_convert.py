@@ -1,12 +1,13 @@
 """The engine's words as messages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fedelta.v1 import admin_pb2 as pb
 from fedelta_server.engine import Assignment, Client, Job, records
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+from fedelta_server.evaluations import Closed, evaluations, spreads
 from fedelta_server.store.journal import Entry
 
 _STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
@@ -33,11 +34,37 @@ def job_message(job: Job, waiting_for: str) -> pb.Job:
         waiting_for=waiting_for,
         initial_digest=job.initial.digest if job.initial else b"",
         origin=job.origin,
+        pruned_versions=sorted(job.pruned),
     )
 
 
-def round_message(closed: records.RoundClosed) -> pb.Round:
-    """A closed round."""
+def history(message: pb.Job, closed: Iterable[Closed]) -> None:
+    """Fills in a job's closed rounds, each with the metrics of its version, and its evaluations."""
+    told = list(closed)
+    found = evaluations(told)
+    for each in told:
+        if isinstance(each, records.RoundClosed):
+            evaluation = found.get(each.number)
+            message.rounds.append(round_message(each, evaluation.metrics if evaluation else None))
+    message.evaluations.extend(map(evaluation_message, found.values()))
+
+
+def evaluation_message(closed: records.EvaluationClosed) -> pb.Evaluation:
+    """A closed evaluation."""
+    found = pb.Evaluation(
+        version=closed.version,
+        metrics=closed.metrics,
+        central=closed.central,
+        clients=map(_participation, closed.clients),
+        seconds=closed.seconds,
+    )
+    for name, each in spreads(closed.clients).items():
+        found.spread[name].CopyFrom(pb.Spread(min=each.min, median=each.median, p90=each.p90, max=each.max))
+    return found
+
+
+def round_message(closed: records.RoundClosed, metrics: Mapping[str, float] | None = None) -> pb.Round:
+    """A closed round. `metrics`: what is known of its version's evaluation by now, beyond what the record has."""
     return pb.Round(
         number=closed.number,
         attempts=closed.attempts,
@@ -45,9 +72,10 @@ def round_message(closed: records.RoundClosed) -> pb.Round:
         bytes_up=closed.bytes_up,
         bytes_down=closed.bytes_down,
         clients=[_participation(part) for part in closed.clients],
-        metrics=closed.metrics,
+        metrics=closed.metrics if metrics is None else metrics,
         train_metrics=closed.train_metrics,
         digest=closed.digest,
+        update_norm=closed.norm,
     )
 
 
@@ -69,6 +97,7 @@ def client_message(
         progress=max((each.progress for each in assignments), default=0.0),
         labels=client.labels,
         declined=declined,
+        evaluates_only=client.evaluates_only,
     )
 
 
@@ -101,6 +130,8 @@ def event_message(entry: Entry) -> pb.JobEvent:
         event.version_made.CopyFrom(pb.VersionMade(version=record.version, digest=record.digest, length=record.length))
     elif isinstance(record, records.RoundClosed):
         event.round_closed.CopyFrom(pb.RoundClosed(round=round_message(record)))
+    elif isinstance(record, records.EvaluationClosed):
+        event.evaluation_closed.CopyFrom(pb.EvaluationClosed(evaluation=evaluation_message(record)))
     elif isinstance(record, records.RoundFailed):
         event.round_failed.CopyFrom(pb.RoundFailed(round=record.round, attempt=record.attempt, reason=record.reason))
     return event
@@ -115,4 +146,6 @@ def _participation(part: records.Participation) -> pb.Participation:
         examples=part.examples,
         metrics=part.metrics,
         seconds=part.seconds,
+        staleness=part.staleness,
+        central=part.central,
     )

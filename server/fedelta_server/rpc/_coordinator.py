@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 import fedelta
 from fedelta._logs import about
-from fedelta._names import LABEL_RULE, NAME_RULE, is_label, is_name
+from fedelta._names import CENTRAL_NAME, LABEL_RULE, NAME_RULE, is_label, is_name
 from fedelta.errors import AssignmentEndedError, BadRequestError, ProtocolMismatchError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.wire.channel import PROTOCOL_MAX, PROTOCOL_MIN
@@ -62,6 +62,10 @@ class CoordinatorService:
             raise BadRequestError(f"{request.client_name!r} is not a client name: {NAME_RULE}")
         if len(request.session_id) < 16 or not request.learners:
             raise BadRequestError("a session id of 16 characters or more and at least one learner are needed")
+        if request.client_name == CENTRAL_NAME and not request.evaluates_only:
+            raise BadRequestError(
+                f"the name {CENTRAL_NAME!r} is kept for a client that evaluates only; give this one another --name"
+            )
         known = client_of(self._coordinator.engine, request.session_id)
         await self._coordinator.dispatch(
             events.ClientRegistered(
@@ -71,6 +75,7 @@ class CoordinatorService:
                 learners=tuple(request.learners),
                 labels=_checked_labels(request),
                 software_version=request.software_version,
+                evaluates_only=request.evaluates_only,
             )
         )
         _log.log(logging.DEBUG if known else logging.INFO, "joined, offers %s", ", ".join(request.learners))

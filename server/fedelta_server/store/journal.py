@@ -78,15 +78,20 @@ class Journal:
         where = (JOURNAL.c.job == job, JOURNAL.c.sequence > after)
         return list(self._select(*where))
 
-    def rounds(self, job: str) -> list[records.RoundClosed]:
-        """The closed rounds of a job, in order."""
-        return [record for _, record in self.closed(job)]
-
-    def closed(self, job: str, after: int = 0) -> list[tuple[int, records.RoundClosed]]:
-        """The rounds of a job that were closed after a sequence number, each with its own, in order."""
-        where = (JOURNAL.c.job == job, JOURNAL.c.kind == records.RoundClosed.__name__, JOURNAL.c.sequence > after)
+    def closed(self, job: str, after: int = 0) -> list[tuple[int, records.RoundClosed | records.EvaluationClosed]]:
+        """The rounds and evaluations of a job that were closed after a sequence number, each with its own, in order."""
+        kinds = (records.RoundClosed, records.EvaluationClosed)
+        names = [kind.__name__ for kind in kinds]
+        where = (JOURNAL.c.job == job, JOURNAL.c.kind.in_(names), JOURNAL.c.sequence > after)
         entries = ((entry.sequence, entry.record) for entry in self._select(*where))
-        return [(number, record) for number, record in entries if isinstance(record, records.RoundClosed)]
+        return [(number, record) for number, record in entries if isinstance(record, kinds)]
+
+    def last_sequence(self, job: str) -> int:
+        """The sequence number of a job's last record; 0: there is none."""
+        query = sa.select(sa.func.max(JOURNAL.c.sequence)).where(JOURNAL.c.job == job)
+        with self._db.connect() as connection:
+            found: int | None = connection.execute(query).scalar()
+        return found or 0
 
     def committed(self) -> list[records.Record]:
         """The records from which the engine is rebuilt.

@@ -11,7 +11,6 @@ from fedelta.config import EvaluateConfig
 from fedelta.errors import BadRequestError, ConfigError, NotFoundError, WrongStateError
 from fedelta.v1 import admin_pb2 as admin
 from fedelta_server.best import best_version
-from fedelta_server.engine import records
 from tests.server.rpc.harness import (
     BIAS,
     WEIGHT,
@@ -27,23 +26,8 @@ from tests.server.rpc.harness import (
 )
 
 
-def evaluated(number: int, **metrics: float) -> records.RoundClosed:
-    return records.RoundClosed(
-        job="digits-1",
-        number=number,
-        attempts=1,
-        seconds=1.0,
-        bytes_up=0,
-        bytes_down=0,
-        clients=[],
-        metrics=metrics,
-        train_metrics={"accuracy": 1.0},
-        digest=bytes(32),
-    )
-
-
 @pytest.mark.parametrize(
-    ("evaluate", "rounds", "best"),
+    ("evaluate", "measured", "best"),
     [
         (
             EvaluateConfig(),
@@ -55,14 +39,16 @@ def evaluated(number: int, **metrics: float) -> records.RoundClosed:
         (EvaluateConfig(metric="auc"), [{"auc": 0.1, "accuracy": 1}, {"auc": 0.2, "accuracy": 0}], 2),
         (EvaluateConfig(metric="accuracy", goal="min"), [{"accuracy": 0.1}, {"accuracy": 0.2}], 1),
         (EvaluateConfig(metric="error", goal="min"), [{"error": 2.0}, {"error": 1.0}, {"error": 1.0}], 2),
+        (EvaluateConfig(metric="central/auc"), [{"auc": 0.1, "central/auc": 1}, {"auc": 0.2, "central/auc": 0}], 1),
+        (EvaluateConfig(), [{"loss": 1.0, "central/accuracy": 0.1}, {"loss": 2.0, "central/accuracy": 0.2}], 1),
+        (EvaluateConfig(), [{"central/loss": 2.0}, {"central/loss": 1.0}], 2),
         (EvaluateConfig(metric="auc"), [{"accuracy": 0.9}], None),
         (EvaluateConfig(), [{"auc": 0.9}], None),
         (EvaluateConfig(), [], None),
     ],
 )
-def test_the_best_version(evaluate: EvaluateConfig, rounds: list[dict[str, float]], best: int | None) -> None:
-    closed = [evaluated(number, **metrics) for number, metrics in enumerate(rounds, 1)]
-    assert best_version(evaluate, closed) == best
+def test_the_best_version(evaluate: EvaluateConfig, measured: list[dict[str, float]], best: int | None) -> None:
+    assert best_version(evaluate, dict(enumerate(measured, 1))) == best
 
 
 async def finish_round(client: Client, accuracy: float | None = None) -> None:

@@ -156,14 +156,22 @@ def test_entries_after_a_sequence_number(journal: Journal) -> None:
     assert journal.entries("nothing-1") == []
 
 
-def test_rounds_of_a_job(journal: Journal) -> None:
-    journal.append([_submitted("digits-1"), *_round("digits-1", 1), *_round("digits-1", 2)]).result(10)
+def test_rounds_and_evaluations_of_a_job(journal: Journal) -> None:
+    one, two = _round("digits-1", 1), _round("digits-1", 2)
+    evaluated = records.EvaluationClosed(job="digits-1", version=1, attempt=1, seconds=1.0, clients=[], metrics={})
+    journal.append([_submitted("digits-1"), *one, *two, evaluated]).result(10)
     journal.append([_submitted("other-1"), *_round("other-1", 1)]).result(10)
-    assert [closed.number for closed in journal.rounds("digits-1")] == [1, 2]
-    (first, _), (last, _) = journal.closed("digits-1")
-    assert [closed.number for _, closed in journal.closed("digits-1", after=first)] == [2]
+    (first, _), *_, (last, _) = found = journal.closed("digits-1")
+    assert [closed for _, closed in found] == [one[-1], two[-1], evaluated]
+    assert [closed for _, closed in journal.closed("digits-1", after=first)] == [two[-1], evaluated]
     assert journal.closed("digits-1", after=last) == []
-    assert [closed.job for closed in journal.rounds("other-1")] == ["other-1"]
+    assert [closed.job for _, closed in journal.closed("other-1")] == ["other-1"]
+
+
+def test_the_last_sequence_number_of_a_job(journal: Journal) -> None:
+    journal.append([_submitted("digits-1"), *_round("digits-1", 1), _submitted("other-1")]).result(10)
+    assert journal.last_sequence("digits-1") == journal.entries("digits-1")[-1].sequence
+    assert journal.last_sequence("nothing-1") == 0
 
 
 def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(
