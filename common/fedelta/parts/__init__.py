@@ -9,10 +9,11 @@ with fedelta like those of a third party:
 """
 
 from fedelta.parts._aggregation import Aggregator, Coordinatewise, Measure, Measured, Needs, Rule, Updates, Weighted
+from fedelta.parts._combination import check, requires, synchronous
 from fedelta.parts._local import LocalTraining
 from fedelta.parts._optimization import Block, Schedule, ServerOptimizer, Step
 from fedelta.parts._registry import SLOTS, Slot, build, find, known, slot_of
-from fedelta.parts._selection import Candidate, Draw, Selection, Selector
+from fedelta.parts._selection import Candidate, Draw, Selector
 from fedelta.parts._stopping import History, RoundFacts, StopRule
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "RoundFacts",
     "Rule",
     "Schedule",
-    "Selection",
     "Selector",
     "ServerOptimizer",
     "Slot",
@@ -39,7 +39,10 @@ __all__ = [
     "Updates",
     "Weighted",
     "build",
+    "check",
     "find",
     "known",
+    "requires",
     "slot_of",
+    "synchronous",
 ]

@@ -1,12 +1,15 @@
-"""Local training: what a plan adds to the training at the clients. Its own half at the coordinator is declared here."""
+"""Local training: what a plan adds to the training at the clients."""
 
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from fedelta.local import LocalResult, Site
 
 
 class LocalTraining(Protocol):
     """A frozen dataclass with the job file's parameters as its fields. Importing its module needs no torch.
 
-    What it does at the client is in `fedelta.local`. These declarations say what it takes of the rest of the plan.
+    The coordinator reads only the declarations, which say what it takes of the rest of the plan.
     """
 
     shared: ClassVar[tuple[str, ...]]
@@ -17,3 +20,10 @@ class LocalTraining(Protocol):
     """The numbers that each update brings with it, by name, such as "steps"."""
     keeps_state: ClassVar[bool]
     """Whether something of it stays at the client from one assignment to the next."""
+
+    def train(self, site: "Site") -> "LocalResult":
+        """Trains at a client: `site.train()` with what the part adds to it.
+
+        Raises `LearnerError` where it cannot be added to what the learner does: never trains without it.
+        """
+        ...

@@ -1,5 +1,6 @@
 """From the name in a job file to the part: by entry point, one group for each slot."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -39,8 +40,9 @@ def slot_of(part: Part) -> Slot:
     return SLOTS[part.SLOT]
 
 
-def known(slot: Slot) -> dict[str, EntryPoint]:
-    """The parts for a slot that are installed, by name, sorted."""
+@functools.cache
+def known(slot: Slot) -> Mapping[str, EntryPoint]:
+    """The parts for a slot that are installed, by name, sorted. Read once: it looks at every package there is."""
     return {each.name: each for each in sorted(entry_points(group=slot.group), key=lambda each: each.name)}
 
 
@@ -49,6 +51,8 @@ def find(slot: Slot, name: str, key: str = "") -> type:
 
     `key`: what errors call the place where it is named; empty: the slot's name.
     """
+    if name not in known(slot):
+        known.cache_clear()  # it may have been installed meanwhile
     parts = known(slot)
     if name not in parts:
         where = key or slot.name

@@ -34,28 +34,28 @@ class Draw:
     wanted: int
     """How many updates the round wants; for a job that does not say, as many as there are candidates."""
     size: int
-    """How many clients are asked for that: more than `wanted` where it over-selects."""
+    """How many clients are asked for that: more than `wanted` where it over-selects. There may be fewer candidates."""
     uniform: Callable[[str], float]
     """A client's own random number in [0, 1) in this draw: from the job's seed, the round, the attempt and the name, so
     that one missing client changes nobody else's. Any other text gives an independent number."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What a selector says."""
-
-    names: tuple[str, ...]
-    """Who is asked."""
-    reserves: tuple[str, ...] = ()
-    """Who is asked in place of drop-outs, first to last; nobody where that would spoil the draw (Poisson sampling)."""
-
-
 class Selector(Protocol):
-    """A frozen dataclass with the job file's parameters as its fields."""
+    """A frozen dataclass with the job file's parameters as its fields.
+
+    In place of clients that drop out others are drawn: by another call with those who are idle and were not asked, the
+    same round and the same numbers, and a `size` of as many as are missing.
+    """
 
     reads_metrics: ClassVar[bool]
     """Whether it looks at `Candidate.loss`. A draw then waits for the evaluation of `evaluate.lag` versions before."""
+    sizes_itself: ClassVar[bool]
+    """Whether it says how many clients train, rather than `rounds.clients` or `rounds.fraction`. Then all updates are
+    waited for, and nobody is drawn in place of drop-outs."""
 
-    def select(self, candidates: Sequence[Candidate], draw: Draw) -> Selection:
-        """Who trains in the round. `candidates` are sorted by name and not empty; nothing else decides."""
+    def select(self, candidates: Sequence[Candidate], draw: Draw) -> Sequence[str]:
+        """The names of those who train in the round, at least one. Nothing but the arguments decides.
+
+        `candidates` are sorted by name and not empty.
+        """
         ...

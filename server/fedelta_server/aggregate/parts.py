@@ -73,6 +73,8 @@ class Mean:
     """
 
     needs: ClassVar[Needs] = Needs.SUM
+    facts: ClassVar[frozenset[str]] = frozenset()
+    least: ClassVar[int] = 1
 
     def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> Accumulator:
         """See `Aggregator`. Weights are divided by their sum."""
@@ -89,6 +91,8 @@ class Sum:
     """
 
     needs: ClassVar[Needs] = Needs.SUM
+    facts: ClassVar[frozenset[str]] = frozenset()
+    least: ClassVar[int] = 1
 
     def accumulator(self, weights: Sequence[float], dtype: DType, block: int) -> Accumulator:
         """See `Aggregator`. Weights do not count."""

@@ -26,6 +26,7 @@ class Clients:
         known = self._by_name.get(event.name)
         if known is not None and known.session == event.session:
             known.learners, known.labels = event.learners, event.labels
+            known.evaluates_only = event.evaluates_only
             # It may be a process of another version, which took the place of a dead one.
             known.software_version = event.software_version
             known.last_heard, known.left = event.at, False
@@ -38,7 +39,15 @@ class Clients:
                     f"one; if it is dead, its name is free {LIVENESS_SECONDS:g} s after it was last heard"
                 )
             del self._by_session[known.session]
-        client = Client(event.name, event.session, event.learners, event.labels, event.software_version, event.at)
+        client = Client(
+            name=event.name,
+            session=event.session,
+            learners=event.learners,
+            labels=event.labels,
+            software_version=event.software_version,
+            last_heard=event.at,
+            evaluates_only=event.evaluates_only,
+        )
         self._by_name[event.name] = self._by_session[event.session] = client
 
     def heard(self, event: SessionEvent) -> Client:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from fedelta_server.engine._clients import Clients
-from fedelta_server.engine._selection import fitting, in_order
+from fedelta_server.engine._selection import draw_further, trainable
 from fedelta_server.engine._state import Job, Phase
 
 
@@ -15,8 +15,8 @@ def replacements(job: Job, clients: Clients, busy: Collection[str], now: float) 
     round_ = job.round
     if round_ is None or round_.folding or not job.runnable or not _may_ask(job, round_.phase, now):
         return []
-    idle = _others(fitting(clients, job, now), busy, round_.phase)
-    return in_order(job, round_.number, round_.attempt, idle)[: round_.phase.short]
+    idle = _others(trainable(clients, job, now), busy, round_.phase)
+    return draw_further(job, idle, round_.phase.short, clients)
 
 
 def surplus_reason(phase: Phase) -> str:

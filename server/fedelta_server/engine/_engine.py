@@ -20,6 +20,7 @@ from fedelta_server.engine._state import MAX_METRIC, Assignment, Decline, Job, R
 from fedelta_server.engine._timers import Timers
 from fedelta_server.engine._waiting import describe_refusals, missing_clients, refusals
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+from fedelta_server.plan import plan_of
 
 MIN_DECLINE_SECONDS = 1.0
 """A client that declines a job is not asked again sooner: its refusals must not fill the journal."""
@@ -177,6 +178,7 @@ class Engine:
     @_handle.register
     def _(self, event: events.JobSubmitted) -> None:
         initial = event.initial
+        plan_of(event.spec)  # refused where its parts cannot work together
         self._rounds.record(
             records.JobSubmitted(
                 job=self._new_id(event.spec.job.name),

@@ -1,11 +1,14 @@
 """Who takes part: seeded draws from the clients that can."""
 
+import functools
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import blake3
 
+from fedelta.parts import Candidate, Draw
+from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._state import Client, Job
 
 
@@ -16,6 +19,8 @@ class Cohort:
     names: list[str]
     wanted: int
     """How many of them are to give an update, the others being there in case; 0: each of them."""
+    population: int
+    """How many clients they were drawn from."""
 
 
 def fitting(clients: Iterable[Client], job: Job, now: float) -> list[str]:
@@ -23,17 +28,31 @@ def fitting(clients: Iterable[Client], job: Job, now: float) -> list[str]:
     return [client.name for client in clients if client.fits(job, now)]
 
 
-def draw_cohort(job: Job, ready: Collection[str]) -> Cohort | None:
+def trainable(clients: Iterable[Client], job: Job, now: float) -> list[str]:
+    """The names of the clients that can be expected to train for a job."""
+    return [client.name for client in clients if not client.evaluates_only and client.fits(job, now)]
+
+
+def draw_cohort(job: Job, ready: Collection[str], clients: Clients) -> Cohort | None:
     """The cohort of a job's next round. None: too few clients are ready."""
     if len(ready) < job.ready_needed:
         return None
-    return _draw(job, job.next_round, job.attempts + 1, ready)
+    return _draw(job, job.next_round, job.attempts + 1, ready, clients)
 
 
-def likely_cohort(job: Job, ready: Collection[str]) -> list[str]:
+def likely_cohort(job: Job, ready: Collection[str], clients: Clients) -> list[str]:
     """Whom a job whose round is open would draw for the round after it; all, where too few are ready."""
-    enough = len(ready) >= job.spec.rounds.ready_needed
-    return _draw(job, job.next_round + 1, 1, ready).names if enough else list(ready)
+    if len(ready) < job.plan.ready_needed:
+        return list(ready)
+    return _draw(job, job.next_round + 1, 1, ready, clients).names
+
+
+def draw_further(job: Job, ready: Collection[str], count: int, clients: Clients) -> list[str]:
+    """So many more clients for the open round of a job, or fewer; of those that are idle and were not asked yet."""
+    round_ = job.round
+    if round_ is None or not ready or count < 1:
+        return []
+    return _select(job, round_.number, round_.attempt, ready, count, count, clients)[:count]
 
 
 def draw_evaluators(job: Job, number: int, live: Collection[str]) -> list[str]:
@@ -41,21 +60,21 @@ def draw_evaluators(job: Job, number: int, live: Collection[str]) -> list[str]:
     every, last = job.spec.evaluate.every, number >= job.rounds_max
     if not every or (number % every and not last):
         return []
-    return _lowest(job, number, 1, live, _ceil(job.spec.evaluate.fraction * len(live)))
+    return in_order(job, number, 1, live)[: _ceil(job.spec.evaluate.fraction * len(live))]
 
 
 def ranked(job: Job, names: Iterable[str]) -> list[str]:
-    """Clients in the order of the draw for the next attempt at a job's round."""
+    """Clients in the order of a uniform draw for the next attempt at a job's round."""
     return in_order(job, job.next_round, job.attempts + 1, names)
 
 
 def in_order(job: Job, number: int, attempt: int, names: Iterable[str]) -> list[str]:
-    """Clients in the order of the draw for an attempt at a job's round."""
+    """Clients in the order of a uniform draw for an attempt at a job's round."""
     return sorted(names, key=lambda name: rank(job.spec.job.seed, number, attempt, name))
 
 
 def rank(seed: int, round_: int, attempt: int, name: str) -> bytes:
-    """A client's place in the draw for a round; the lowest are drawn.
+    """A client's place in a uniform draw for a round; the lowest are drawn.
 
     It depends on nobody else, so that one missing client changes one place. A further attempt draws anew.
     """
@@ -63,21 +82,41 @@ def rank(seed: int, round_: int, attempt: int, name: str) -> bytes:
     return blake3.blake3(f"{seed}/{draw}/{name}".encode()).digest()
 
 
-def _draw(job: Job, number: int, attempt: int, ready: Collection[str]) -> Cohort:
+def uniform(seed: int, round_: int, attempt: int, name: str) -> float:
+    """The same place as a number in [0, 1)."""
+    return (int.from_bytes(rank(seed, round_, attempt, name)[:8]) >> 11) * 2.0**-53
+
+
+def _draw(job: Job, number: int, attempt: int, ready: Collection[str], clients: Clients) -> Cohort:
     if not number:
-        return Cohort(_lowest(job, number, attempt, ready, 1), 0)
-    rounds = job.spec.rounds
-    if rounds.clients is None and rounds.fraction is None:
-        return Cohort(_lowest(job, number, attempt, ready, len(ready)), 0)
-    wanted = rounds.clients or max(rounds.min_updates, _ceil((rounds.fraction or 1.0) * len(ready)))
-    names = _lowest(job, number, attempt, ready, _ceil(rounds.over_select * wanted))
-    return Cohort(names, min(wanted, len(names)))
+        return Cohort(in_order(job, number, attempt, ready)[:1], 0, len(ready))
+    rounds, chosen = job.spec.rounds, not job.plan.selector.sizes_itself
+    if not chosen or (rounds.clients is None and rounds.fraction is None):
+        names = _select(job, number, attempt, ready, len(ready), len(ready), clients)
+        return Cohort(names, 0, len(ready))
+    wanted = rounds.clients or max(job.plan.least_updates, _ceil((rounds.fraction or 1.0) * len(ready)))
+    names = _select(job, number, attempt, ready, wanted, _ceil(rounds.over_select * wanted), clients)
+    return Cohort(names, min(wanted, len(names)), len(ready))
+
+
+def _select(
+    job: Job, number: int, attempt: int, ready: Collection[str], wanted: int, size: int, clients: Clients
+) -> list[str]:
+    """Whom the plan's selector chooses."""
+    draw = Draw(
+        round=number,
+        rounds=job.rounds_max,
+        wanted=wanted,
+        size=size,
+        uniform=functools.partial(uniform, job.spec.job.seed, number, attempt),
+    )
+    return list(job.plan.selector.select([_candidate(name, clients) for name in sorted(ready)], draw))
+
+
+def _candidate(name: str, clients: Clients) -> Candidate:
+    return Candidate(name=name, labels=clients.of_name(name).labels)
 
 
 def _ceil(product: float) -> int:
     """Rounded up, but for what is there only because 1.1 is no binary number."""
     return math.ceil(round(product, 9))
-
-
-def _lowest(job: Job, number: int, attempt: int, names: Collection[str], size: int) -> list[str]:
-    return in_order(job, number, attempt, names)[:size]

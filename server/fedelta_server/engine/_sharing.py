@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
-from fedelta_server.engine._selection import Cohort, draw_cohort, fitting, likely_cohort, ranked
+from fedelta_server.engine._selection import Cohort, draw_cohort, likely_cohort, ranked, trainable
 from fedelta_server.engine._state import Job
 
 
@@ -36,6 +36,7 @@ class _Contest:
 
     def __init__(self, book: Book, clients: Clients, now: float) -> None:
         self._book = book
+        self._clients = clients
         self._now = now
         self._live = [client for client in clients if client.live(now)]
         self._known_fit: dict[str, list[str]] = {}
@@ -45,7 +46,7 @@ class _Contest:
     def next_turn(self) -> Turn | None:
         passed_over: list[Job] = []
         for job in sorted((job for job in self._jobs if job.waits), key=_position):
-            cohort = draw_cohort(job, self._idle(job))
+            cohort = draw_cohort(job, self._idle(job), self._clients)
             if cohort is not None:
                 return self._claim(passed_over, job) or Turn(job, cohort)
             passed_over.append(job)
@@ -60,7 +61,7 @@ class _Contest:
     def _fit(self, job: Job) -> list[str]:
         # When asked for only: there may be many clients, and most jobs have their round.
         if job.id not in self._known_fit:
-            self._known_fit[job.id] = fitting(self._live, job, self._now)
+            self._known_fit[job.id] = trainable(self._live, job, self._now)
         return self._known_fit[job.id]
 
     def _admit(self) -> None:
@@ -92,7 +93,7 @@ class _Contest:
         round_ = job.round
         if round_ is None or not round_.folding or round_.number >= job.rounds_max or job.turns >= than:
             return []
-        return likely_cohort(job, self._unoccupied(job))
+        return likely_cohort(job, self._unoccupied(job), self._clients)
 
     def _unoccupied(self, job: Job) -> list[str]:
         return [name for name in self._fit(job) if name not in self._book.queues]
@@ -105,7 +106,8 @@ class _Contest:
         for job in passed_over:
             if self._are_rivals(job, overtaker):
                 idle = self._idle(job)
-                cohort = draw_cohort(job, idle + self._next_free(job)[: job.ready_needed - len(idle)])
+                free = self._next_free(job)[: job.ready_needed - len(idle)]
+                cohort = draw_cohort(job, idle + free, self._clients)
                 if cohort is not None:
                     return Turn(job, cohort)
         return None

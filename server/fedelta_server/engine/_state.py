@@ -6,12 +6,14 @@ What is marked volatile is not in the journal: it is lost with the process and s
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import blake3
 
 from fedelta.config import JobSpec
 from fedelta_server.engine.records import Participation
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+from fedelta_server.plan import Plan, plan_of
 
 LIVENESS_SECONDS = 15.0
 """A session that is silent for this long counts as gone."""
@@ -77,6 +79,8 @@ class Client:
     labels: Mapping[str, str]
     software_version: str
     last_heard: float
+    evaluates_only: bool = False
+    """It has held-out data only: it never trains."""
     declined: dict[str, Decline] = field(default_factory=dict)
     """By job id: what it does not take part in, and what it did not until lately."""
     polls: int = 0
@@ -118,14 +122,28 @@ class Assignment:
     attempt: int
     phase: PhaseKind
     client: str
-    lease_until: float = 0.0  # volatile
+    lease_until: float = math.inf  # volatile
     taken: bool = False  # volatile
+    due: bool = False  # volatile
+    """It is an evaluation that was overtaken by a training: by no other."""
     progress: float = 0.0  # volatile
 
     @property
     def begun(self) -> bool:
         """Whether it was the client's turn to take it; before, it waits behind another one, without a limit of time."""
         return self.lease_until < math.inf
+
+    @property
+    def precedence(self) -> int:
+        """When it is its client's turn to do it; the lowest first, of equals the oldest.
+
+        Training goes before evaluations, which must not hold it up; but no client is kept from these for good.
+        """
+        if self.taken:
+            return 0
+        if self.due:
+            return 1
+        return 3 if self.phase is PhaseKind.EVALUATE else 2
 
     @property
     def id(self) -> str:
@@ -146,7 +164,14 @@ class Phase:
     """Results that count."""
     dropped: int = 0
     """Parts that ended without one, but for those that were declined."""
+    timer: str = ""
+    """The key of the timer of its deadline."""
     deadline: float = math.inf  # volatile
+
+    @property
+    def assignments(self) -> list[Assignment]:
+        """Its open assignments, by client name."""
+        return [self.open[name] for name in sorted(self.open)]
 
     @property
     def satisfied(self) -> bool:
@@ -185,6 +210,31 @@ class Round:
 
 
 @dataclass
+class Evaluation:
+    """The open evaluation of a version. Rounds go on meanwhile."""
+
+    version: int
+    attempt: int
+    """That of the version, or a higher number where it is evaluated again."""
+    phase: Phase
+    central: frozenset[str]
+    """Those of its clients that evaluate only."""
+    requested: bool
+    """An operator asked for it."""
+    since: int
+    """How many rounds were closed when it was opened."""
+    parts: list[Participation] = field(default_factory=list)
+    opened_at: float = 0.0  # volatile
+    bytes_up: int = 0  # volatile
+    bytes_down: int = 0  # volatile
+
+    def accepted(self, *, central: bool) -> list[Participation]:
+        """The parts that count, by client name: those of clients that evaluate only, or of the others."""
+        found = (part for part in self.parts if part.outcome is Outcome.ACCEPTED and part.central is central)
+        return sorted(found, key=lambda part: part.client)
+
+
+@dataclass
 class Job:
     """A job."""
 
@@ -211,6 +261,10 @@ class Job:
     attempts: int = 0
     """All attempts at the next round: numbers are never used twice."""
     round: Round | None = None
+    evaluations: dict[int, Evaluation] = field(default_factory=dict)
+    """The open evaluations by version, oldest first."""
+    evaluated: dict[int, int] = field(default_factory=dict)
+    """By version: the attempt of its latest evaluation, open or closed."""
     folded: dict[str, str] = field(default_factory=dict)
     """By client: the id of its latest assignment whose update is in a version."""
     turns: float = 0.0
@@ -222,15 +276,25 @@ class Job:
     standing: float | None = None  # volatile
     """Its turns while it waits and competes for clients, raised where it claimed the past; None: it does not."""
 
+    @cached_property
+    def plan(self) -> Plan:
+        """Its parts. Raises `ConfigError` where they cannot be made any more: a part's package may be gone."""
+        return plan_of(self.spec)
+
     @property
     def runnable(self) -> bool:
         """Whether rounds may be opened."""
         return self.state in (JobState.QUEUED, JobState.RUNNING)
 
     @property
+    def complete(self) -> bool:
+        """Whether all its rounds are closed. It is finished when its evaluations are closed, too."""
+        return self.rounds_done >= self.rounds_max
+
+    @property
     def waits(self) -> bool:
         """Whether a round is to be opened."""
-        return self.runnable and self.round is None
+        return self.runnable and self.round is None and not self.complete
 
     def kept_versions(self) -> Iterator[ModelRef]:
         """The versions whose files are there."""
@@ -248,7 +312,7 @@ class Job:
     @property
     def ready_needed(self) -> int:
         """Ready clients needed to open the next round."""
-        return self.spec.rounds.ready_needed if self.next_round else 1
+        return self.plan.ready_needed if self.next_round else 1
 
     def cost(self, clients: int) -> float:
         """The turns that a phase of so many clients counts for."""
@@ -261,10 +325,22 @@ class Job:
             return None
         return Assignment(self.id, round_.number, round_.attempt, PhaseKind.TRAIN, client).id
 
-    def open_assignments(self) -> Iterator[Assignment]:
-        """Its open assignments, by client name."""
+    def phases(self) -> Iterator[Phase]:
+        """Its open phases: that of its round, then those of its evaluations."""
         if self.round is not None:
-            yield from (self.round.phase.open[name] for name in sorted(self.round.phase.open))
+            yield self.round.phase
+        for evaluation in self.evaluations.values():
+            yield evaluation.phase
+
+    def open_assignments(self) -> Iterator[Assignment]:
+        """Its open assignments: those of its round, then those of its evaluations, by client name."""
+        for phase in self.phases():
+            yield from phase.assignments
+
+
+def evaluation_timer(job: str, version: int) -> str:
+    """The key of the timer of an evaluation's deadline. It is no job's id and no assignment's: these have no slash."""
+    return f"evaluation/{job}/{version}"
 
 
 def task_seed(seed: int, round_: int, phase: PhaseKind, client: str) -> int:

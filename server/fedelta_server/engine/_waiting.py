@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from fedelta._words import plural
-from fedelta_server.engine._selection import fitting
+from fedelta_server.engine._selection import trainable
 from fedelta_server.engine._state import Client, Job
 
 _MOST_NAMED = 5
@@ -13,7 +13,7 @@ def missing_clients(job: Job, clients: Iterable[Client], busy: Collection[str], 
     """The clients that a job waits for; empty where it waits for none."""
     if not job.waits:
         return ""
-    fit = fitting(clients, job, now)
+    fit = trainable(clients, job, now)
     ready = sum(name not in busy for name in fit)
     if ready >= job.ready_needed:
         return ""
