@@ -177,13 +177,13 @@ class Worker:
         return result
 
     async def _command(self, assignment: pb.Assignment) -> say.Work:
-        """What the trainer is to do, with the model it needs on disk."""
-        assigned, out = _assigned(assignment, self._courier.session.name), str(self._spool.results.update)
+        """What the trainer is to do, with the files it needs on disk."""
+        assigned = _assigned(assignment, self._courier.session.name, self._state(assignment))
+        out, state_out = str(self._spool.results.update), str(self._spool.states.draft)
         match assignment.kind:
             case pb.ASSIGNMENT_KIND_TRAIN:
-                state, state_out = self._state(assignment), str(self._spool.states.draft)
-                model = await self._model(assignment)
-                return say.Train(assigned=assigned, model=model, out=out, state=state, state_out=state_out)
+                model, shared = await self._model(assignment), await self._shared(assignment)
+                return say.Train(assigned=assigned, model=model, shared=shared, out=out, state_out=state_out)
             case pb.ASSIGNMENT_KIND_EVALUATE:
                 return say.Evaluate(assigned=assigned, model=await self._model(assignment))
             case pb.ASSIGNMENT_KIND_INITIALIZE:
@@ -192,18 +192,18 @@ class Worker:
 
     async def _model(self, assignment: pb.Assignment) -> str:
         """The file with the model to start from, fetched unless it is there."""
-        models, model = self._spool.models, assignment.model
-        path = models.find(model.digest)
-        if path is None:
-            path = models.claim()
-            await self._courier.fetch(assignment, path)
-            models.keep(path, model.digest)
-        return str(path)
+        return str(await self._courier.fetched(assignment, assignment.model, self._spool.models))
+
+    async def _shared(self, assignment: pb.Assignment) -> str | None:
+        """The file with what the plan shares beside the model, fetched unless it is there. None: there is none yet."""
+        if not assignment.HasField("shared"):
+            return None
+        return str(await self._courier.fetched(assignment, assignment.shared, self._spool.shared))
 
     def _state(self, assignment: pb.Assignment) -> str | None:
-        """The file with the learner's durable state, if there is one."""
+        """The file with what is kept for the job's next assignment, if there is one."""
         states = self._spool.states
-        if assignment.round <= 1:
+        if assignment.kind == pb.ASSIGNMENT_KIND_TRAIN and assignment.round <= 1:
             # Nothing was folded yet: what is there is of another job of that id, at a coordinator that is no more.
             states.forget(assignment.job_id)
         path = states.promoted(assignment.job_id, assignment.learner)
@@ -220,7 +220,7 @@ class Worker:
             await self._courier.deliver(assignment, self._spool.results.update, result)
 
 
-def _assigned(assignment: pb.Assignment, client: str) -> say.Assigned:
+def _assigned(assignment: pb.Assignment, client: str, state: str | None) -> say.Assigned:
     return say.Assigned(
         job=assignment.job_id,
         round=assignment.round,
@@ -228,6 +228,8 @@ def _assigned(assignment: pb.Assignment, client: str) -> say.Assigned:
         seed=assignment.seed,
         config=assignment.config_json,
         model_arguments=assignment.model_arguments_json,
+        plan=assignment.plan_json,
+        state=state,
     )
 
 

@@ -12,7 +12,8 @@ from fedelta_client.ledger import Ledger, Parcel
 from fedelta_client.pace import Pace
 from fedelta_client.policy import Limits
 from fedelta_client.session import Session
-from fedelta_client.transfer import Update, fetch_model, push_update
+from fedelta_client.spool import FileCache
+from fedelta_client.transfer import Update, fetch_file, push_update
 
 
 def noting_registration(ledger: Ledger, request: pb.RegisterRequest) -> AbstractContextManager[object]:
@@ -37,17 +38,25 @@ class Courier:
         self._up.cap(limits.upload_bytes_per_second)
         self._down.cap(limits.download_bytes_per_second)
 
-    async def fetch(self, assignment: pb.Assignment, path: Path) -> None:
-        """Fetches the assignment's model into the file."""
-        model, before = assignment.model, self._down.moved
+    async def fetched(self, assignment: pb.Assignment, wanted: pb.ModelRef, cache: FileCache) -> Path:
+        """The file that the assignment names as its `model` or `shared`: from the cache, or else fetched into it."""
+        path = cache.find(wanted.digest)
+        if path is None:
+            path = cache.claim()
+            await self._fetch(assignment, wanted, path)
+            cache.keep(path, wanted.digest)
+        return path
+
+    async def _fetch(self, assignment: pb.Assignment, wanted: pb.ModelRef, path: Path) -> None:
+        before = self._down.moved
         try:
-            await fetch_model(self.session, assignment.id, model, path, self._down)
+            await fetch_file(self.session, assignment, wanted, path, self._down)
         finally:
             self._ledger.receive(
                 job=assignment.job_id,
                 round=assignment.round,
-                version=model.version,
-                digest=model.digest.hex(),
+                version=wanted.version,
+                digest=wanted.digest.hex(),
                 bytes=self._down.moved - before,
             )
 
@@ -74,6 +83,7 @@ class Courier:
                 examples=parcel.examples,
                 metrics=parcel.metrics,
                 seconds=parcel.seconds,
+                facts=trained.facts if trained else {},
                 begun=begun,
             )
             await push_update(self.session, update, self._up)

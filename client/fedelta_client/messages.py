@@ -38,6 +38,10 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     """The job's [train] table as JSON."""
     model_arguments: str
     """The job's [model.arguments] as JSON."""
+    plan: str
+    """What of the job's plan concerns the client, as JSON (`fedelta.local.ClientPlan`); empty: plain training."""
+    state: str | None
+    """File of what is kept from assignment to assignment; None where nothing is kept."""
 
 
 class Work(Command, frozen=True, kw_only=True):
@@ -51,10 +55,10 @@ class Train(Work, frozen=True, kw_only=True):
 
     model: str
     out: str
-    state: str | None
-    """File of the learner's durable state; None where nothing is kept."""
+    shared: str | None
+    """File of the tensors that the plan shares beside the model; None where there are none, or none yet."""
     state_out: str
-    """Where its next one goes, if it has any."""
+    """Where the next `state` goes, if there is any."""
 
 
 class Evaluate(Work, frozen=True, kw_only=True):
@@ -109,6 +113,8 @@ class Trained(Message, frozen=True, kw_only=True):
     examples: int
     metrics: dict[str, float]
     seconds: float
+    facts: dict[str, float] = {}
+    """What the plan wants to know of the update."""
 
 
 class Evaluated(Message, frozen=True, kw_only=True):

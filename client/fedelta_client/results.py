@@ -78,6 +78,8 @@ def _work(assignment: pb.Assignment) -> str:
         config_json=assignment.config_json,
         seed=assignment.seed,
         model_arguments_json=assignment.model_arguments_json,
+        plan_json=assignment.plan_json,
+        shared=assignment.shared if assignment.HasField("shared") else None,
     )
     return blake3(asked.SerializeToString(deterministic=True)).hexdigest()
 

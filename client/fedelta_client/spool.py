@@ -37,7 +37,8 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.models = ModelCache([root / f"model-{slot}.safetensors" for slot in range(MODEL_SLOTS)])
+        self.models = FileCache([root / f"model-{slot}.safetensors" for slot in range(MODEL_SLOTS)])
+        self.shared = FileCache([root / "shared.safetensors"])
         self.results = Results(root / "update.safetensors", root / "finished.json")
         self.session = SessionFile(root / "session.json")
         self.ledger = root / "ledger.jsonl"
@@ -125,8 +126,8 @@ class States:
         return self.root / f"{quote(job, safe='')}@{quote(learner, safe='')}{ending}"
 
 
-class ModelCache:
-    """Which model file holds which model. Known in memory only: after a restart nobody vouches for the files."""
+class FileCache:
+    """Which file holds what was fetched. Known in memory only: after a restart nobody vouches for the files."""
 
     def __init__(self, slots: list[Path]) -> None:
         self._held: dict[Path, bytes] = dict.fromkeys(slots, b"")
@@ -138,19 +139,19 @@ class ModelCache:
         return list(self._held)
 
     def find(self, digest: bytes) -> Path | None:
-        """The file that holds the model."""
+        """The file that holds what has this digest."""
         found = next((path for path, held in self._held.items() if held == digest), None)
         if found is not None:
             self.keep(found, digest)
         return found
 
     def claim(self) -> Path:
-        """The file to write the next model to. It holds nothing until `keep`."""
+        """The file to write the next one to. It holds nothing until `keep`."""
         path = next(iter(self._held))
         self._held[path] = b""
         return path
 
     def keep(self, path: Path, digest: bytes) -> None:
-        """The file holds the model with this digest."""
+        """The file holds what has this digest."""
         del self._held[path]
         self._held[path] = digest

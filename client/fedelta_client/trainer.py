@@ -57,7 +57,7 @@ class Trainer:
     async def start(cls, settings: TrainerSettings) -> tuple[Self, say.Ready]:
         """Starts the process and loads the learner. Raises `WorkFailedError` where that fails.
 
-        To be called in the main thread (see `trainer_main._die_with`).
+        To be called in the main thread (see `fedelta._child.die_with`).
         """
         trainer = await cls._spawn(settings)
         data = str(settings.data.absolute())

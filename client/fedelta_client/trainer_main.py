@@ -4,13 +4,11 @@ It loads the learner once and then does what the runtime asks over the socket FD
 grpc and starts no thread of its own, so that a learner may fork (a DataLoader with workers does).
 """
 
-import ctypes
 import errno
 import io
 import json
 import math
 import os
-import signal
 import socket
 import sys
 import time
@@ -19,17 +17,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedelta._child import die_with
 from fedelta.errors import FedeltaError, LearnerError, ModelMismatchError, StorageError
 from fedelta.execution import StateFiles, Workbench, load_learner, offered_name
 from fedelta.learner import Task
+from fedelta.local import read_plan
 from fedelta.models import Written
 from fedelta_client import messages as say
 from fedelta_client.interrupts import Interrupts, Stop
 
 PROGRESS_SECONDS = 0.1
 """Progress is passed on this often at most."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Line:
@@ -106,10 +104,15 @@ class Trainer:
         return say.Ready(learner=offered_name(type(learner), command.learner), device=self._device)
 
     def _train(self, command: say.Train) -> say.Trained:
-        state = StateFiles(load=None if command.state is None else Path(command.state), save=Path(command.state_out))
         work = command.assigned
         done = self._bench.train(
-            self._task(work), Path(command.model), Path(command.out), arguments=_arguments(work), state=state
+            self._task(work),
+            Path(command.model),
+            Path(command.out),
+            arguments=_arguments(work),
+            state=StateFiles(load=_path(work.state), save=Path(command.state_out)),
+            plan=read_plan(work.plan),
+            shared=_path(command.shared),
         )
         return say.Trained(
             file=_file(done.written),
@@ -117,16 +120,25 @@ class Trainer:
             examples=done.examples,
             metrics=dict(done.metrics),
             seconds=done.seconds,
+            facts=done.facts,
         )
 
     def _evaluate(self, command: say.Evaluate) -> say.Evaluated:
         work = command.assigned
-        done = self._bench.evaluate(self._task(work), Path(command.model), arguments=_arguments(work))
+        done = self._bench.evaluate(
+            self._task(work),
+            Path(command.model),
+            arguments=_arguments(work),
+            state=_path(work.state),
+            plan=read_plan(work.plan),
+        )
         return say.Evaluated(examples=done.examples, metrics=dict(done.metrics), seconds=done.seconds)
 
     def _initialize(self, command: say.Initialize) -> say.Initialized:
         work = command.assigned
-        made = self._bench.initialize(self._task(work), Path(command.out), arguments=_arguments(work))
+        made = self._bench.initialize(
+            self._task(work), Path(command.out), arguments=_arguments(work), plan=read_plan(work.plan)
+        )
         return say.Initialized(file=_file(made))
 
     @property
@@ -153,6 +165,10 @@ class Trainer:
         self._last_progress = now
         with self._interrupts.deferred():
             self._line.mention(say.Progress(fraction=float(fraction), metrics=_finite(metrics)))
+
+
+def _path(named: str | None) -> Path | None:
+    return None if named is None else Path(named)
 
 
 def _arguments(work: say.Assigned) -> dict[str, Any]:
@@ -204,23 +220,12 @@ def resolve_device(wanted: str) -> str:
     return wanted
 
 
-def _die_with(parent: int) -> None:
-    """Has the kernel kill this process when the runtime dies, however it dies.
-
-    The end of the socket says it too, but a learner at work does not read that. The kernel watches the *thread*
-    that started this process: the runtime starts it from its main thread. Elsewhere than on Linux the trainer
-    ends when its work is done.
-    """
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit("the client is gone")
-
-
 def main() -> None:
     """Runs the trainer process."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    _die_with(parent)
+    # The end of the socket says that the runtime died, too, but a learner at work does not read that. Elsewhere than on
+    # Linux the trainer ends when its work is done.
+    die_with(parent)
     os.set_inheritable(descriptor, False)
     # What a learner prints shall be seen when it is printed, and not be lost when the process is killed.
     if isinstance(sys.stdout, io.TextIOWrapper):

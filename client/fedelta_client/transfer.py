@@ -39,30 +39,34 @@ class TransferError(FedeltaError):
     code = "transfer"
 
 
-async def fetch_model(session: Session, assignment_id: str, model: pb.ModelRef, path: Path, pace: Pace) -> None:
-    """Streams the model into the file, over what is there, at that pace.
+async def fetch_file(session: Session, assignment: pb.Assignment, wanted: pb.ModelRef, path: Path, pace: Pace) -> None:
+    """Streams the assignment's `model` or `shared` into the file, over what is there, at that pace.
 
     Raises `TransferError` where it arrives damaged again and again, `AssignmentEndedError`, `OSError`.
     """
     with _opened(path, os.O_RDWR | os.O_CREAT) as fd:
         for _ in range(WHOLE_TRIES):
-            download = _Download(session, assignment_id, model, fd, pace)
-            with _told("fetching the model", model.length):
+            download = _Download(session, assignment, wanted, fd, pace)
+            with _told(f"fetching {download.what}", wanted.length):
                 await session.persist(download.attempt)
             if download.intact:
-                os.ftruncate(fd, model.length)
+                os.ftruncate(fd, wanted.length)
                 return
-            log.warning("the model arrived damaged; fetching it again")
-    raise TransferError(f"the model arrived damaged {WHOLE_TRIES} times")
+            log.warning("%s arrived damaged; fetching it again", download.what)
+    raise TransferError(f"{download.what} arrived damaged {WHOLE_TRIES} times")
 
 
 class _Download:
-    """A model on its way into a file."""
+    """A file on its way here."""
 
-    def __init__(self, session: Session, assignment_id: str, model: pb.ModelRef, fd: int, pace: Pace) -> None:
+    def __init__(
+        self, session: Session, assignment: pb.Assignment, wanted: pb.ModelRef, fd: int, pace: Pace
+    ) -> None:
         self._session = session
-        self._assignment_id = assignment_id
-        self._model = model
+        self._assignment = assignment
+        self._wanted = wanted
+        self._shared = wanted is not assignment.model
+        self.what = "the shared state" if self._shared else "the model"
         self._fd = fd
         self._pace = pace
         self._held = 0
@@ -71,12 +75,12 @@ class _Download:
     @property
     def intact(self) -> bool:
         """Whether the file has the announced digest."""
-        return self._hash.digest() == self._model.digest
+        return self._hash.digest() == self._wanted.digest
 
     async def attempt(self) -> None:
         """One stream, from where the last one broke off to the end."""
         request = pb.FetchModelRequest(
-            session_id=self._session.id, assignment_id=self._assignment_id, offset=self._held
+            session_id=self._session.id, assignment_id=self._assignment.id, offset=self._held, shared=self._shared
         )
         call = self._session.fetch(request)
         try:
@@ -87,18 +91,18 @@ class _Download:
             raise self._session.translate(error) from None
         finally:
             call.cancel()
-        if self._held < self._model.length:
+        if self._held < self._wanted.length:
             raise UnavailableError("the stream ended early")
 
     def _check(self, header: "pb.FetchModelResponse | memoryview | None") -> None:
-        expected = pb.ModelHeader(model=self._model, offset=self._held)
+        expected = pb.ModelHeader(model=self._wanted, offset=self._held)
         if not isinstance(header, pb.FetchModelResponse) or header.header != expected:
-            raise TransferError("the coordinator sent another model than the assignment names")
+            raise TransferError(f"the coordinator sent another file than the assignment names as {self.what}")
 
     def _store(self, chunk: "pb.FetchModelResponse | memoryview") -> int:
         """Writes what came; returns how much that was."""
-        if not isinstance(chunk, memoryview) or self._held + len(chunk) > self._model.length:
-            raise TransferError("the coordinator sent more than the model")
+        if not isinstance(chunk, memoryview) or self._held + len(chunk) > self._wanted.length:
+            raise TransferError(f"the coordinator sent more than {self.what}")
         _write(self._fd, chunk, self._held)
         self._hash.update(chunk)
         self._held += len(chunk)
@@ -122,6 +126,7 @@ class Update:
     examples: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    facts: Mapping[str, float] = field(default_factory=dict)
     begun: bool = False
     """Whether some of it may have been sent before, by a process that was killed."""
 
@@ -198,6 +203,7 @@ class _Upload:
             examples=update.examples,
             metrics=update.metrics,
             train_seconds=update.seconds,
+            facts=update.facts,
         )
         return pb.PushUpdateRequest(header=header)
 

@@ -35,7 +35,16 @@ class ServerConfig:
     """With keep_versions: also every so many-th version. 0: none."""
     keep_free: Size = KEEP_FREE
     """Take no update in that would leave less free on the disk: the journal and the next version need room as well."""
+    evaluator: Annotated[Annotated[str, Meta(min_length=1)] | None, Notes(metavar="MODULE:CLASS")] = None
+    """Evaluate versions here as well: with this learner, in a process of its own that is a client called "central"."""
+    evaluator_data: Annotated[Path | None, Notes(exists=True)] = None
+    """Held-out data for the evaluator; goes to the learner as its `data`. Absent: the working directory."""
     log_format: Literal["text", "json"] = "text"
     """Log lines for people, or one JSON object a line."""
     verbose: Annotated[bool, Notes(flags=("-v", "--verbose"))] = False
     """Log more of what goes on."""
+
+    def __post_init__(self) -> None:
+        """Checks what concerns several values. Raises `ValueError`."""
+        if self.evaluator_data is not None and self.evaluator is None:
+            raise ValueError("evaluator_data says what to evaluate on and needs an evaluator, MODULE:CLASS")

@@ -20,6 +20,7 @@ from fedelta.errors import ConfigError, FedeltaError, InUseError, StorageError
 from fedelta.wire.hosts import join, resolves_to_loopback
 from fedelta_server.config import ServerConfig
 from fedelta_server.coordinator import Coordinator
+from fedelta_server.evaluator import evaluating
 from fedelta_server.retention import Keep
 from fedelta_server.rpc import build_server
 from fedelta_server.store.files import Files
@@ -39,9 +40,11 @@ async def serve(config: ServerConfig) -> int:
     """
     with _locked(config.state):
         signals = _Signals()
-        async with _running(config) as (server, coordinator):
+        async with _running(config) as (server, coordinator, port), evaluating(config, port) as evaluator:
             await signals.first()
             print("draining; press Ctrl-C again to stop now", flush=True)
+            if evaluator is not None:
+                evaluator.drain()
             await coordinator.drain()
             waits = [asyncio.ensure_future(wait) for wait in (coordinator.calls.idle(), signals.again())]
             await asyncio.wait(waits, timeout=_DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -53,7 +56,7 @@ async def serve(config: ServerConfig) -> int:
 
 
 @asynccontextmanager
-async def _running(config: ServerConfig) -> AsyncIterator[tuple[aio.Server, Coordinator]]:
+async def _running(config: ServerConfig) -> AsyncIterator[tuple[aio.Server, Coordinator, int]]:
     keep = Keep(updates=config.keep_updates, versions=config.keep_versions, every=config.keep_every)
     coordinator = Coordinator(Journal(f"sqlite:///{config.state / 'journal.db'}"), Files(config.state), keep)
     try:
@@ -63,7 +66,7 @@ async def _running(config: ServerConfig) -> AsyncIterator[tuple[aio.Server, Coor
         await server.start()
         print(f"coordinator ready on {join(config.host, port)}", flush=True)
         await coordinator.in_thread(_tell_disk_use, config.state)
-        yield server, coordinator
+        yield server, coordinator, port
     finally:
         await coordinator.close()
 

@@ -34,6 +34,14 @@ def ip_of(host: str) -> IpAddress | None:
         return None
 
 
+def dialable(host: str) -> str:
+    """The host by which a process on this machine reaches one that listens on `host`."""
+    found = ip_of(bare(host))
+    if found is None or not found.is_unspecified:
+        return host
+    return "127.0.0.1" if found.version == 4 else "::1"
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host` is this machine by its looks: a loopback address, or localhost. Asks no name server."""
     found, name = ip_of(host), host.lower().rstrip(".")
