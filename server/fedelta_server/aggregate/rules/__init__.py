@@ -1,0 +1,1 @@
+"""Aggregators that come with fedelta: one module for each family. What one is, `fedelta.parts.Aggregator` says."""
