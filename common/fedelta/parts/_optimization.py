@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -27,9 +27,13 @@ class Step:
 class ServerOptimizer(Protocol):
     """A frozen dataclass with the job file's parameters as its fields."""
 
-    state: ClassVar[tuple[str, ...]]
-    """Names of the tensors it keeps for each float tensor of the model, of the same shape; durable, like the model.
-    Of float32, for float64 tensors of float64."""
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Names of the tensors it keeps for each float tensor of the model, with these parameters.
+
+        They have the same shape, in float32, for float64 tensors in float64. They are durable, like the model.
+        """
+        ...
 
     def initial(self, name: str) -> float:
         """What all values of a state tensor are before the first step."""

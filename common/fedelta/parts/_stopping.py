@@ -30,9 +30,9 @@ class History:
     """The metrics of evaluated versions by number, up to the last closed round less `evaluate.lag`: later ones are not
     looked at even where they are known, so that no decision depends on who is fast."""
     metric: str
-    """The job's `evaluate.metric`; empty: "accuracy" where there is one, else "loss"."""
+    """The job's `evaluate.metric`; where it says none, "accuracy" if that is reported, else "loss"."""
     goal: str
-    """The job's `evaluate.goal`: "max" or "min"."""
+    """Whether more of it is better, "max", or less, "min"."""
 
 
 class StopRule(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import blake3
 
-from fedelta.parts import Candidate, Draw
+from fedelta.parts import Draw
 from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._state import Client, Job
 
@@ -56,10 +56,7 @@ def draw_further(job: Job, ready: Collection[str], count: int, clients: Clients)
 
 
 def draw_evaluators(job: Job, number: int, live: Collection[str]) -> list[str]:
-    """Who evaluates what a round made; empty where the job does not evaluate it."""
-    every, last = job.spec.evaluate.every, number >= job.rounds_max
-    if not every or (number % every and not last):
-        return []
+    """Who evaluates a version."""
     return in_order(job, number, 1, live)[: _ceil(job.spec.evaluate.fraction * len(live))]
 
 
@@ -110,11 +107,8 @@ def _select(
         size=size,
         uniform=functools.partial(uniform, job.spec.job.seed, number, attempt),
     )
-    return list(job.plan.selector.select([_candidate(name, clients) for name in sorted(ready)], draw))
-
-
-def _candidate(name: str, clients: Clients) -> Candidate:
-    return Candidate(name=name, labels=clients.of_name(name).labels)
+    candidates = [job.past.candidate(name, clients.of_name(name).labels) for name in sorted(ready)]
+    return list(job.plan.selector.select(candidates, draw))
 
 
 def _ceil(product: float) -> int:
