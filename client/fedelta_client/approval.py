@@ -37,6 +37,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """The job's [train] table."""
     model_arguments: Mapping[str, Any]
     """The job's [model.arguments] table."""
+    plan: Mapping[str, Any] = {}
+    """What of the job's plan concerns the client, such as its [local] table. Empty: plain training."""
     decision: Decision = "waiting"
     time: datetime | None = None
     """Of the decision."""
@@ -44,7 +46,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """Of what the learner would be made to do: BLAKE3-256 in hexadecimal."""
-        asked = [self.learner, self.train, self.model_arguments]
+        # Without a plan as it was before there were plans: those approvals still hold.
+        asked = [self.learner, self.train, self.model_arguments, *([self.plan] if self.plan else [])]
         return blake3(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def covers(self, asking: "Approval") -> bool:
@@ -124,6 +127,8 @@ def describe(asked: Approval) -> Iterator[str]:
     yield f"  rounds             up to {asked.rounds}"
     yield f"  [train]            {json.dumps(asked.train, sort_keys=True)}"
     yield f"  [model.arguments]  {json.dumps(asked.model_arguments, sort_keys=True)}"
+    if asked.plan:
+        yield f"  plan               {json.dumps(asked.plan, sort_keys=True)}"
     yield "  leaves the site    in each round: the update (what training changed in the model, as long as the model),"
     yield "                     how many examples it was made from, the learner's metrics of training and evaluation;"
     yield "                     how far it is while it trains, and the message of an error if it fails"

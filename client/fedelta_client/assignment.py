@@ -192,13 +192,25 @@ class Worker:
 
     async def _model(self, assignment: pb.Assignment) -> str:
         """The file with the model to start from, fetched unless it is there."""
-        return str(await self._courier.fetched(assignment, assignment.model, self._spool.models))
+        models, model = self._spool.models, assignment.model
+        path = models.find(model.digest)
+        if path is None:
+            path = models.claim()
+            await self._courier.fetch(assignment, path)
+            models.keep(path, model.digest)
+        return str(path)
 
     async def _shared(self, assignment: pb.Assignment) -> str | None:
         """The file with what the plan shares beside the model, fetched unless it is there. None: there is none yet."""
         if not assignment.HasField("shared"):
             return None
-        return str(await self._courier.fetched(assignment, assignment.shared, self._spool.shared))
+        held, wanted = self._spool.shared, assignment.shared
+        path = held.find(wanted.digest)
+        if path is None:
+            path = held.claim()
+            await self._courier.fetch(assignment, path, shared=True)
+            held.keep(path, wanted.digest)
+        return str(path)
 
     def _state(self, assignment: pb.Assignment) -> str | None:
         """The file with what is kept for the job's next assignment, if there is one."""

@@ -12,7 +12,6 @@ from fedelta_client.ledger import Ledger, Parcel
 from fedelta_client.pace import Pace
 from fedelta_client.policy import Limits
 from fedelta_client.session import Session
-from fedelta_client.spool import FileCache
 from fedelta_client.transfer import Update, fetch_file, push_update
 
 
@@ -38,19 +37,11 @@ class Courier:
         self._up.cap(limits.upload_bytes_per_second)
         self._down.cap(limits.download_bytes_per_second)
 
-    async def fetched(self, assignment: pb.Assignment, wanted: pb.ModelRef, cache: FileCache) -> Path:
-        """The file that the assignment names as its `model` or `shared`: from the cache, or else fetched into it."""
-        path = cache.find(wanted.digest)
-        if path is None:
-            path = cache.claim()
-            await self._fetch(assignment, wanted, path)
-            cache.keep(path, wanted.digest)
-        return path
-
-    async def _fetch(self, assignment: pb.Assignment, wanted: pb.ModelRef, path: Path) -> None:
-        before = self._down.moved
+    async def fetch(self, assignment: pb.Assignment, path: Path, *, shared: bool = False) -> None:
+        """Fetches the assignment's model, or what its plan shares, into the file."""
+        wanted, before = assignment.shared if shared else assignment.model, self._down.moved
         try:
-            await fetch_file(self.session, assignment, wanted, path, self._down)
+            await fetch_file(self.session, assignment, path, self._down, shared=shared)
         finally:
             self._ledger.receive(
                 job=assignment.job_id,
@@ -58,6 +49,7 @@ class Courier:
                 version=wanted.version,
                 digest=wanted.digest.hex(),
                 bytes=self._down.moved - before,
+                shared=shared,
             )
 
     async def deliver(self, assignment: pb.Assignment, path: Path, made: say.Trained | say.Initialized) -> None:
@@ -72,6 +64,7 @@ class Courier:
             norm=file.norm if trained else None,
             examples=trained.examples if trained else 0,
             metrics=trained.metrics if trained else {},
+            facts=trained.facts if trained else {},
             seconds=trained.seconds if trained else 0.0,
         )
         with self._ledger.sending(parcel, lambda: self._up.moved) as begun:
@@ -83,7 +76,7 @@ class Courier:
                 examples=parcel.examples,
                 metrics=parcel.metrics,
                 seconds=parcel.seconds,
-                facts=trained.facts if trained else {},
+                facts=parcel.facts,
                 begun=begun,
             )
             await push_update(self.session, update, self._up)

@@ -125,8 +125,10 @@ class Gate:
         self.news.set()
 
     def _offer(self, assignment: pb.Assignment, finished: bool) -> Offer:
-        model = assignment.model
-        there = finished or self._spool.models.find(model.digest) is not None
+        model, shared, spool = assignment.model, assignment.shared, self._spool
+        trains = assignment.kind == pb.ASSIGNMENT_KIND_TRAIN
+        files = ((model, spool.models), (shared, spool.shared)) if trains else ((model, spool.models),)
+        missing = sum(each.length for each, held in files if held.find(each.digest) is None)
         return Offer(
             job_name=assignment.job_name,
             learner=assignment.learner,
@@ -134,9 +136,9 @@ class Gate:
             round=assignment.round,
             train=_table(assignment.config_json),
             model_arguments=_table(assignment.model_arguments_json),
-            download_bytes=0 if there else model.length,
-            upload_bytes=model.length if assignment.kind == pb.ASSIGNMENT_KIND_TRAIN else 0,
-            spool_bytes=self._spool.footprint(model.length),
+            download_bytes=0 if finished else missing,
+            upload_bytes=model.length + shared.length if trains else 0,
+            spool_bytes=spool.footprint(model.length, shared.length),
         )
 
     def _check_approval(self, assignment: pb.Assignment) -> None:
@@ -171,6 +173,7 @@ def _asking(assignment: pb.Assignment, coordinator: str) -> Approval:
         rounds=assignment.rounds_max,
         train=_table(assignment.config_json),
         model_arguments=_table(assignment.model_arguments_json),
+        plan=_table(assignment.plan_json),
     )
 
 

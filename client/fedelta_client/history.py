@@ -96,7 +96,9 @@ class History:
             named = ", ".join(plural(count, f"{kind}") for kind, count in kinds.items())
             yield f"left the site: {named}; {size(sum(each.bytes for each in self.left))}"
         if self.fetched:
-            yield f"fetched: {plural(len(self.fetched), 'model')}; {size(sum(each.bytes for each in self.fetched))}"
+            files = Counter(_what(each) for each in self.fetched)
+            named = ", ".join(plural(count, what) for what, count in files.items())
+            yield f"fetched: {named}; {size(sum(each.bytes for each in self.fetched))}"
 
 
 def follow_lines(job: str | None, *, everything: bool, as_json: bool) -> Callable[[Line], None]:
@@ -135,14 +137,20 @@ def _left_row(left: Left) -> tuple[str, ...]:
         sending.digest[:12],
         "" if sending.norm is None else f"{sending.norm:.4g}",
         str(sending.examples or ""),
-        "  ".join(filter(None, (numbers(sending.metrics), plain(sending.message), _labels(sending)))),
+        "  ".join(
+            filter(None, (numbers({**sending.metrics, **sending.facts}), plain(sending.message), _labels(sending)))
+        ),
         f"{left.fate}: {reason}" if reason else left.fate,
     )
 
 
 def _fetched_row(fetched: Received) -> tuple[str, ...]:
-    what = f"fetched model {fetched.version}"
+    what = f"fetched {_what(fetched)} {fetched.version}"
     return (_clock(fetched.time), *_where(fetched), what, size(fetched.bytes), fetched.digest[:12], "", "", "", "")
+
+
+def _what(fetched: Received) -> str:
+    return "state" if fetched.shared else "model"
 
 
 def _where(line: Sending | Received) -> tuple[str, str]:

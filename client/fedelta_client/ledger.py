@@ -51,6 +51,8 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     examples: int = 0
     """From how many it was made."""
     metrics: Mapping[str, float] = {}
+    facts: Mapping[str, float] = {}
+    """What the job's plan wants to know of an update, beyond the learner's metrics."""
     seconds: float = 0.0
     """Spent in the learner."""
     message: str = ""
@@ -79,7 +81,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="received", omit_defaults=True):
-    """A model was fetched, or as much of it as came."""
+    """A model was fetched, or what a plan shares beside it (`shared`); or as much of it as came."""
 
     time: datetime
     coordinator: str
@@ -88,6 +90,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag=
     version: int = 0
     digest: str
     bytes: int
+    shared: bool = False
 
 
 Line = Sending | Outcome | Received

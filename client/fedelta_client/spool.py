@@ -61,12 +61,19 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         os.close(self._lock)
 
-    def footprint(self, model_bytes: int) -> int:
-        """Bytes of the whole directory once each model slot has a model of this length, and there is such an update."""
-        grows = {*self.models.slots, self.results.update}
+    def footprint(self, model_bytes: int, shared_bytes: int = 0) -> int:
+        """Bytes of the whole directory once each model slot has a model of this length, and there is such an update.
+
+        `shared_bytes`: of what the plan shares beside the model, which has a slot, too, and a part of the update.
+        """
+        grows = {
+            **dict.fromkeys(self.models.slots, model_bytes),
+            **dict.fromkeys(self.shared.slots, shared_bytes),
+            self.results.update: model_bytes + shared_bytes,
+        }
         sizes = {path: path.stat().st_size for path in self.root.rglob("*") if path.is_file()}
         return sum(size for path, size in sizes.items() if path not in grows) + sum(
-            max(model_bytes, sizes.get(path, 0)) for path in grows
+            max(wanted, sizes.get(path, 0)) for path, wanted in grows.items()
         )
 
 

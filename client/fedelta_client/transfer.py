@@ -39,18 +39,20 @@ class TransferError(FedeltaError):
     code = "transfer"
 
 
-async def fetch_file(session: Session, assignment: pb.Assignment, wanted: pb.ModelRef, path: Path, pace: Pace) -> None:
-    """Streams the assignment's `model` or `shared` into the file, over what is there, at that pace.
+async def fetch_file(
+    session: Session, assignment: pb.Assignment, path: Path, pace: Pace, *, shared: bool = False
+) -> None:
+    """Streams the assignment's model, or what its plan shares, into the file, over what is there, at that pace.
 
     Raises `TransferError` where it arrives damaged again and again, `AssignmentEndedError`, `OSError`.
     """
     with _opened(path, os.O_RDWR | os.O_CREAT) as fd:
         for _ in range(WHOLE_TRIES):
-            download = _Download(session, assignment, wanted, fd, pace)
-            with _told(f"fetching {download.what}", wanted.length):
+            download = _Download(session, assignment, fd, pace, shared=shared)
+            with _told(f"fetching {download.what}", download.wanted.length):
                 await session.persist(download.attempt)
             if download.intact:
-                os.ftruncate(fd, wanted.length)
+                os.ftruncate(fd, download.wanted.length)
                 return
             log.warning("%s arrived damaged; fetching it again", download.what)
     raise TransferError(f"{download.what} arrived damaged {WHOLE_TRIES} times")
@@ -59,14 +61,12 @@ async def fetch_file(session: Session, assignment: pb.Assignment, wanted: pb.Mod
 class _Download:
     """A file on its way here."""
 
-    def __init__(
-        self, session: Session, assignment: pb.Assignment, wanted: pb.ModelRef, fd: int, pace: Pace
-    ) -> None:
+    def __init__(self, session: Session, assignment: pb.Assignment, fd: int, pace: Pace, *, shared: bool) -> None:
         self._session = session
-        self._assignment = assignment
-        self._wanted = wanted
-        self._shared = wanted is not assignment.model
-        self.what = "the shared state" if self._shared else "the model"
+        self._assignment_id = assignment.id
+        self._shared = shared
+        self.wanted = assignment.shared if shared else assignment.model
+        self.what = "the shared state" if shared else "the model"
         self._fd = fd
         self._pace = pace
         self._held = 0
@@ -75,12 +75,12 @@ class _Download:
     @property
     def intact(self) -> bool:
         """Whether the file has the announced digest."""
-        return self._hash.digest() == self._wanted.digest
+        return self._hash.digest() == self.wanted.digest
 
     async def attempt(self) -> None:
         """One stream, from where the last one broke off to the end."""
         request = pb.FetchModelRequest(
-            session_id=self._session.id, assignment_id=self._assignment.id, offset=self._held, shared=self._shared
+            session_id=self._session.id, assignment_id=self._assignment_id, offset=self._held, shared=self._shared
         )
         call = self._session.fetch(request)
         try:
@@ -91,17 +91,17 @@ class _Download:
             raise self._session.translate(error) from None
         finally:
             call.cancel()
-        if self._held < self._wanted.length:
+        if self._held < self.wanted.length:
             raise UnavailableError("the stream ended early")
 
     def _check(self, header: "pb.FetchModelResponse | memoryview | None") -> None:
-        expected = pb.ModelHeader(model=self._wanted, offset=self._held)
+        expected = pb.ModelHeader(model=self.wanted, offset=self._held)
         if not isinstance(header, pb.FetchModelResponse) or header.header != expected:
             raise TransferError(f"the coordinator sent another file than the assignment names as {self.what}")
 
     def _store(self, chunk: "pb.FetchModelResponse | memoryview") -> int:
         """Writes what came; returns how much that was."""
-        if not isinstance(chunk, memoryview) or self._held + len(chunk) > self._wanted.length:
+        if not isinstance(chunk, memoryview) or self._held + len(chunk) > self.wanted.length:
             raise TransferError(f"the coordinator sent more than {self.what}")
         _write(self._fd, chunk, self._held)
         self._hash.update(chunk)

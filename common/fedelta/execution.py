@@ -5,36 +5,39 @@ import gc
 import importlib
 import inspect
 import json
-import math
-import operator
 import random
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from fedelta._answers import checked
 from fedelta._arguments import build_model, needs_no_arguments
-from fedelta.errors import LearnerError, PayloadError, WeightError
-from fedelta.learner import MAX_EXAMPLES, EvalResult, Learner, Task, TrainResult
-from fedelta.models import ModelState, Written, bind_model, is_torch_module, read_arrays, write_arrays
+from fedelta._keeping import Kept, Sections, StateFiles
+from fedelta.errors import LearnerError
+from fedelta.learner import EvalResult, Learner, Task, TrainResult
+from fedelta.local import NO_PLAN, ClientPlan, Site, given_by, local_part, read_shared, telling
+from fedelta.models import PERSONAL, Bound, Written, bind_split, is_torch_module, read_sections, split_model
+from fedelta.parts import LocalTraining
+
+__all__ = [
+    "EvalOutcome",
+    "StateFiles",
+    "TrainOutcome",
+    "Workbench",
+    "initialize",
+    "load_learner",
+    "offered_name",
+    "seed_everything",
+]
 
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 """For a job without [model.arguments]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StateFiles:
-    """Where a learner's durable state is between two assignments of a job."""
-
-    load: Path | None
-    """The state to begin with. None: there is none."""
-    save: Path
-    """Where the state after training goes, over what is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +51,11 @@ class TrainOutcome:
     written: Written
     """The update file."""
     state_saved: bool
-    """Whether the learner gave a state, which is now in the file `StateFiles.save`."""
+    """Whether there is something to keep, which is now in the file `StateFiles.save`."""
     seconds: float
     """How long the learner trained."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """What the plan wants to know of the update: finite numbers by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,26 +74,41 @@ class EvalOutcome:
 class _Built:
     """A model object, and what it was built with."""
 
-    arguments: str
+    key: str
     model: Any
-    state: ModelState
+    bound: Bound
+
+    def load(self, model: Path, sections: Sections) -> None:
+        """Puts all tensors to what an assignment begins with."""
+        self.bound.own.restore(sections.get(PERSONAL, {}))
+        self.bound.state.load(model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Planned:
+    """A plan and its part, which takes time to find."""
+
+    plan: ClientPlan
+    part: LocalTraining
 
 
 class Workbench:
     """A learner with its one model object. Not for use by several threads at a time.
 
     The learner must have been set up. What it raises comes through as it is; `LearnerError` or `WeightError` say
-    that what it returned cannot be used, or that its `model()` does not take the job's arguments.
+    that what it returned cannot be used, that its `model()` does not take the job's arguments, or that it cannot train
+    as the plan says.
 
-    One that surely needs no arguments is built here, so that one that cannot be built is found before there is work.
+    A model that surely needs no arguments is built here, so that one that cannot be built is found before there is
+    work.
     """
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
-        self._durable = type(learner).durable_state is not Learner.durable_state
         self._built: _Built | None = None
+        self._planned: _Planned | None = None
         if needs_no_arguments(learner):
-            self._have(NO_ARGUMENTS)
+            self._have(NO_ARGUMENTS, NO_PLAN)
 
     def train(
         self,
@@ -98,68 +118,83 @@ class Workbench:
         *,
         arguments: Mapping[str, Any] = NO_ARGUMENTS,
         state: StateFiles | None = None,
+        plan: ClientPlan = NO_PLAN,
+        shared: Path | None = None,
     ) -> TrainOutcome:
         """Trains from the model file `model`, writes the update file `out`.
 
-        `arguments` are those of the learner's `model()`, as JSON has them. With `state` a learner that has durable
-        state gets it back first; afterwards it is on disk. Without, the learner starts afresh and nothing is kept.
+        `arguments` are those of the learner's `model()`, as JSON has them. With `state` what is kept from assignment to
+        assignment is read first, and written afterwards; without, all starts afresh and nothing is kept. `shared` is
+        the file of what the plan shares beside the model; None: all zeros.
         """
-        built = self._have(arguments)
-        built.state.load(model)
-        self._load_durable(state)
-        _begin(task, built.model, training=True)
-        began = time.perf_counter()
-        result = self._learner.train(built.model, task)
-        seconds = time.perf_counter() - began
-        examples, metrics = _checked(result, TrainResult, "train")
-        written = built.state.write_delta(model, out)
-        saved = self._save_durable(state)
-        return TrainOutcome(examples=examples, metrics=metrics, written=written, state_saved=saved, seconds=seconds)
+        built, part = self._have(arguments, plan), self._part(plan)
+        kept = Kept.read(state)
+        built.load(model, kept.sections)
+        kept.give_back(self._learner)
+        site = Site(
+            learner=self._learner,
+            model=built.model,
+            task=task,
+            tensors=frozenset(built.bound.state.schema.update.by_name),
+            shared=read_shared(shared, part.shared),
+            kept=kept.of_part(plan.part_name),
+        )
+        _begin(task, built.model, training=False)
+        with telling(plan.facts, part, site) as facts:
+            _begin(task, built.model, training=True)
+            began = time.perf_counter()
+            done = part.train(site)
+            seconds = time.perf_counter() - began
+        examples, metrics = checked(done.result, TrainResult, "train")
+        given = given_by(done, part.shared, site.tensors)
+        written = built.bound.state.write_delta(model, out, given=given, shared=part.shared)
+        saved = kept.save(self._learner, built.bound.own, part, plan.part_name, done.keep)
+        return TrainOutcome(
+            examples=examples, metrics=metrics, written=written, state_saved=saved, seconds=seconds, facts=facts
+        )
 
-    def evaluate(self, task: Task, model: Path, *, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> EvalOutcome:
-        """Evaluates the model file `model`. `arguments`: as for `train`."""
-        built = self._have(arguments)
-        built.state.load(model)
+    def evaluate(
+        self,
+        task: Task,
+        model: Path,
+        *,
+        arguments: Mapping[str, Any] = NO_ARGUMENTS,
+        state: Path | None = None,
+        plan: ClientPlan = NO_PLAN,
+    ) -> EvalOutcome:
+        """Evaluates the model file `model`. `arguments` and `plan`: as for `train`; `state`: as `StateFiles.load`."""
+        built = self._have(arguments, plan)
+        built.load(model, read_sections(state) if plan.personal else {})
         _begin(task, built.model, training=False)
         began = time.perf_counter()
         result = self._learner.evaluate(built.model, task)
         seconds = time.perf_counter() - began
-        examples, metrics = _checked(result, EvalResult, "evaluate")
+        examples, metrics = checked(result, EvalResult, "evaluate")
         return EvalOutcome(examples=examples, metrics=metrics, seconds=seconds)
 
-    def initialize(self, task: Task, out: Path, *, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> Written:
+    def initialize(
+        self, task: Task, out: Path, *, arguments: Mapping[str, Any] = NO_ARGUMENTS, plan: ClientPlan = NO_PLAN
+    ) -> Written:
         """Builds a fresh model from the task's seed and writes it to `out` as a model file."""
-        return initialize(self._learner, task, out, arguments=arguments)
+        return initialize(self._learner, task, out, arguments=arguments, plan=plan)
 
-    def _have(self, arguments: Mapping[str, Any]) -> _Built:
+    def _have(self, arguments: Mapping[str, Any], plan: ClientPlan) -> _Built:
         """The model object that was built with these arguments. There is no other one at the same time."""
         # As text: to Python 1, 1.0 and True are equal.
-        wanted = json.dumps(dict(arguments), sort_keys=True, default=repr)
-        if self._built is None or self._built.arguments != wanted:
+        wanted = json.dumps([dict(arguments), plan.splitting], sort_keys=True, default=repr)
+        if self._built is None or self._built.key != wanted:
             if self._built is not None:
                 self._built = None
                 gc.collect()  # modules may refer to each other in circles
-            model = build_model(self._learner, arguments)
-            self._built = _Built(arguments=wanted, model=model, state=bind_model(model))
+            model = _build(self._learner, arguments, plan)
+            self._built = _Built(key=wanted, model=model, bound=_bind(model, plan))
         return self._built
 
-    def _load_durable(self, state: StateFiles | None) -> None:
-        if self._durable:
-            kept = None if state is None else state.load
-            self._learner.load_durable_state({} if kept is None else read_arrays(kept))
-
-    def _save_durable(self, state: StateFiles | None) -> bool:
-        """Whether there was something to save."""
-        if not self._durable or state is None:
-            return False
-        named = self._learner.durable_state()
-        if named is None:
-            return False
-        try:
-            write_arrays(named, state.save)
-        except (LearnerError, PayloadError) as error:
-            raise LearnerError(f"durable_state(): {error}") from None
-        return True
+    def _part(self, plan: ClientPlan) -> LocalTraining:
+        """The plan's part of [local]."""
+        if self._planned is None or self._planned.plan != plan:
+            self._planned = _Planned(plan=plan, part=local_part(plan))
+        return self._planned.part
 
 
 def _begin(task: Task, model: Any, *, training: bool) -> None:
@@ -168,10 +203,33 @@ def _begin(task: Task, model: Any, *, training: bool) -> None:
         model.train(training)
 
 
-def initialize(learner: Learner, task: Task, out: Path, *, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> Written:
-    """Seeds, builds a fresh model and writes it to `out`: the same seed and arguments give the same file everywhere."""
+def _build(learner: Learner, arguments: Mapping[str, Any], plan: ClientPlan) -> Any:
+    """A model object. Where some of its tensors stay as they are built, they are the same at every client."""
+    if plan.splits:
+        seed_everything(plan.seed)
+    return build_model(learner, arguments)
+
+
+def _bind(model: Any, plan: ClientPlan) -> Bound:
+    if not plan.splits:
+        return bind_split(model, None)
+    return bind_split(model, split_model(model, trainable=plan.tensors == "trainable", personal=plan.personal))
+
+
+def initialize(
+    learner: Learner,
+    task: Task,
+    out: Path,
+    *,
+    arguments: Mapping[str, Any] = NO_ARGUMENTS,
+    plan: ClientPlan = NO_PLAN,
+) -> Written:
+    """Seeds, builds a fresh model and writes it to `out`: the same seed and arguments give the same file everywhere.
+
+    `plan` says which of its tensors are the job's model.
+    """
     seed_everything(task.seed)
-    return bind_model(build_model(learner, arguments)).write_model(out)
+    return _bind(build_model(learner, arguments), plan).state.write_model(out)
 
 
 def seed_everything(seed: int) -> None:
@@ -238,38 +296,3 @@ def _suggest(module: Any, wanted: str) -> str:
 
 def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _checked(result: object, kind: type[TrainResult] | type[EvalResult], method: str) -> tuple[int, dict[str, float]]:
-    """The examples and metrics of what the learner returned."""
-    if not isinstance(result, kind):
-        raise LearnerError(f"{method}() returned a {type(result).__name__}; return a fedelta.{kind.__name__}")
-    return _examples(result.examples, method), _metrics(result.metrics, method)
-
-
-def _examples(value: Any, method: str) -> int:
-    try:
-        examples = operator.index(value)
-    except TypeError:
-        raise WeightError(f"{method}() returned examples={value!r}; it must be an integer") from None
-    if not 1 <= examples <= MAX_EXAMPLES:
-        raise WeightError(f"{method}() returned examples={examples}; it must be from 1 to {MAX_EXAMPLES}")
-    return examples
-
-
-def _metrics(metrics: Mapping[str, Any], method: str) -> dict[str, float]:
-    if not isinstance(metrics, Mapping):
-        raise LearnerError(f"{method}() returned a {type(metrics).__name__} for metrics; return a dict of numbers")
-    return {name: _metric(name, value, method) for name, value in metrics.items()}
-
-
-def _metric(name: object, value: Any, method: str) -> float:
-    if not isinstance(name, str) or not name:
-        raise LearnerError(f"{method}() returned a metric named {name!r}; names must be non-empty strings")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise LearnerError(f"{method}() returned metric {name!r} = {value!r}, which is not a number") from None
-    if not math.isfinite(number):
-        raise LearnerError(f"{method}() returned metric {name!r} = {number}, which is not finite")
-    return number

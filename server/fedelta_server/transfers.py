@@ -9,7 +9,7 @@ from pathlib import Path
 from fedelta.errors import BadRequestError
 from fedelta.wire.bulk import CHUNK_BYTES
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import ModelRef, events
+from fedelta_server.engine import events
 from fedelta_server.turns import Turns
 
 MAX_CONCURRENT = 32
@@ -66,16 +66,15 @@ class Downloads:
         self._turns = Turns(MAX_CONCURRENT, "downloads", most_waiting=MOST_WAITING)
 
     @asynccontextmanager
-    async def one(self, model: ModelRef, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Waits for its turn and gives the bytes of a model from an offset.
+    async def one(self, path: Path, length: int, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Waits for its turn and gives the bytes of a file of this length from an offset.
 
         Raises `BadRequestError` where the offset lies beyond its end, `BusyError` with a hint when to try again.
         """
-        if offset > model.length:
-            raise BadRequestError(f"offset {offset} lies beyond the model's {model.length} bytes")
-        path = self._coordinator.files.model_path(model.digest)
+        if offset > length:
+            raise BadRequestError(f"offset {offset} lies beyond the file's {length} bytes")
         async with self._turns.one() as turn:
-            read = read_chunks(self._coordinator, path, offset, model.length)
+            read = read_chunks(self._coordinator, path, offset, length)
             async with aclosing(_unless_stalled(read, turn.give_up)) as chunks:
                 yield chunks
 

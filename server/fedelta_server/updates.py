@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class PushedUpdate:
     examples: int
     metrics: Mapping[str, float]
     seconds: float
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Updates:
@@ -146,6 +147,7 @@ class Updates:
                 seconds=pushed.seconds,
                 digest=pushed.digest,
                 length=pushed.length,
+                facts=pushed.facts,
             )
         )
 

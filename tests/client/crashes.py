@@ -103,7 +103,7 @@ class FakeTrainer:
     async def do(self, command: say.Train, _on_progress: object) -> say.Trained:
         round_ = command.assigned.round
         self._world.trained[round_] += 1
-        count = 1 + (int(Path(command.state).read_text()) if command.state else 0)
+        count = 1 + (int(Path(command.assigned.state).read_text()) if command.assigned.state else 0)
         update = json.dumps({"count": count, "made": self._world.trained.total()}).encode()
         self._overwrite(Path(command.state_out), str(count).encode())
         self._overwrite(Path(command.out), update)
@@ -141,13 +141,13 @@ async def live(root: Path, world: World, steps: Steps) -> None:
         world.accept(update.assignment_id, content)
         steps.take()
 
-    async def fetch(*_: object) -> None:
+    async def fetch(*_: object, **__: object) -> None:
         steps.take()
 
     session: Any = SimpleNamespace(name="site-1", liveness_seconds=3600.0)
     with pytest.MonkeyPatch.context() as patch, Spool(root) as spool:
         patch.setattr(courier, "push_update", push)
-        patch.setattr(courier, "fetch_model", fetch)
+        patch.setattr(courier, "fetch_file", fetch)
         with Ledger(spool.ledger, "somewhere:8470") as ledger:
             steps.watch(patch)
             trainers: Any = FakeTrainers(FakeTrainer(world, steps))

@@ -41,12 +41,19 @@ def train(fake: FakeCoordinator, *, learner: str = "", **config: Any) -> pb.Assi
 def train_command(where: Path, config: str = "{}", model_arguments: str = "{}") -> say.Train:
     """What the runtime says to a trainer; the model file is `where / "model"`."""
     assigned = say.Assigned(
-        job="job-1", round=1, client="site-1", seed=7, config=config, model_arguments=model_arguments
+        job="job-1",
+        round=1,
+        client="site-1",
+        seed=7,
+        config=config,
+        model_arguments=model_arguments,
+        plan="",
+        state=None,
     )
     return say.Train(
         assigned=assigned,
         model=str(where / "model"),
         out=str(where / "update"),
-        state=None,
+        shared=None,
         state_out=str(where / "state"),
     )

@@ -12,7 +12,7 @@ from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client import transfer
 from fedelta_client.pace import Pace
 from fedelta_client.session import Session
-from fedelta_client.transfer import Update, fetch_model, push_update
+from fedelta_client.transfer import Update, fetch_file, push_update
 from tests.client.fake import CHUNK, ENDED, FakeCoordinator
 from tests.client.jobs import model_file, train, update_file
 from tests.client.process import started
@@ -141,7 +141,7 @@ def test_a_file_of_many_messages_crosses_both_ways_whole(tmp_path: Path) -> None
         async with FakeCoordinator(cut_push_at=[4 << 20]) as fake, Session(fake.address, "site-1", ["l"]) as session:
             await session.register()
             assignment = fake.assign(pb.ASSIGNMENT_KIND_TRAIN, LARGE)
-            await fetch_model(session, assignment.id, assignment.model, target, Pace())
+            await fetch_file(session, assignment, target, Pace())
             assert target.read_bytes() == LARGE
             update = Update(assignment_id=assignment.id, path=source, digest=digest, length=len(LARGE))
             await push_update(session, update, Pace())
@@ -159,7 +159,7 @@ def test_a_silent_stream_is_given_up_and_tried_again(tmp_path: Path, monkeypatch
         async with FakeCoordinator(stalls=1) as fake, Session(fake.address, "site-1", ["l"]) as session:
             await session.register()
             assignment = fake.assign(pb.ASSIGNMENT_KIND_TRAIN, LARGE)
-            await fetch_model(session, assignment.id, assignment.model, tmp_path / "target", Pace())
+            await fetch_file(session, assignment, tmp_path / "target", Pace())
             assert (tmp_path / "target").read_bytes() == LARGE
             assert fake.stalls == 0
 

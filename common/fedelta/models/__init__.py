@@ -6,9 +6,11 @@ the two meet, block by block, so that a process never holds a second copy of the
 
 from pathlib import Path
 
-from fedelta.models._arrays import read_arrays, write_arrays
+from fedelta.models._arrays import array_source, on_cpu, read_arrays
 from fedelta.models._bind import bind_model, is_torch_module
 from fedelta.models._files import Written
+from fedelta.models._sections import LEARNER, PERSONAL, read_sections, write_sections
+from fedelta.models._split import Bound, Own, Split, bind_split, split_model
 from fedelta.models._state import ModelState
 
 
@@ -21,4 +23,22 @@ def load_state(model: object, path: str | Path) -> None:
     bind_model(model).load(Path(path))
 
 
-__all__ = ["ModelState", "Written", "bind_model", "is_torch_module", "load_state", "read_arrays", "write_arrays"]
+__all__ = [
+    "LEARNER",
+    "PERSONAL",
+    "Bound",
+    "ModelState",
+    "Own",
+    "Split",
+    "Written",
+    "array_source",
+    "bind_model",
+    "bind_split",
+    "is_torch_module",
+    "load_state",
+    "on_cpu",
+    "read_arrays",
+    "read_sections",
+    "split_model",
+    "write_sections",
+]

@@ -1,6 +1,5 @@
-"""Named arrays that are no model: what a learner keeps from one assignment to the next."""
+"""Named arrays that are no model, such as what a learner keeps from one assignment to the next."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,21 +9,17 @@ import numpy as np
 
 from fedelta.errors import LearnerError
 from fedelta.models._bind import bind_model
-from fedelta.models._cells import Array
+from fedelta.models._cells import Array, Source
 from fedelta.models._files import opened
+from fedelta.models._numpy import ArraySource
 from fedelta.tensors import DType, TensorSpec, read_layout
 
 
-def write_arrays(named: Mapping[str, Any], path: Path) -> None:
-    """Writes numpy arrays or torch tensors as a safetensors file, over what is there; it is on disk afterwards.
-
-    Raises `LearnerError` naming one that cannot be kept, `PayloadError` on a reserved name.
-    """
+def array_source(named: Mapping[str, Any]) -> Source:
+    """Numpy arrays or torch tensors by name. Raises `LearnerError` naming one that cannot be kept."""
     if not isinstance(named, Mapping):
         raise LearnerError(f"got a {type(named).__name__}; return a dict of names to numpy arrays or torch tensors")
-    bind_model({name: _on_cpu(name, value) for name, value in named.items()}).write_model(path)
-    with opened(path) as fd:
-        os.fsync(fd)
+    return ArraySource({name: on_cpu(name, value) for name, value in named.items()})
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -39,7 +34,7 @@ def _room(spec: TensorSpec) -> Array:
     return np.empty(spec.shape, np.bool_ if spec.dtype is DType.BOOL else spec.dtype.storage)
 
 
-def _on_cpu(name: object, value: Any) -> Any:
+def on_cpu(name: object, value: Any) -> Any:
     """A torch tensor as a numpy array; anything else as it is. torch is asked only where it is loaded."""
     torch: Any = sys.modules.get("torch")
     if torch is None or not isinstance(value, torch.Tensor):

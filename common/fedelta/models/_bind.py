@@ -5,6 +5,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from fedelta.errors import LearnerError
+from fedelta.models._cells import Source
 from fedelta.models._numpy import ArraySource
 from fedelta.models._state import BlockState, ModelState
 
@@ -24,12 +25,17 @@ def bind_model(model: object) -> ModelState:
 
     Raises `LearnerError` where `model` is neither, or naming a tensor that cannot travel.
     """
+    return BlockState(source_of(model))
+
+
+def source_of(model: object) -> Source:
+    """The tensors of a model. Raises `LearnerError` where it is none."""
     if is_torch_module(model):
         from fedelta.models._torch import ModuleSource
 
-        return BlockState(ModuleSource(model))
+        return ModuleSource(model)
     if isinstance(model, MutableMapping):
-        return BlockState(ArraySource(model))
+        return ArraySource(model)
     raise LearnerError(
         f"model() returned a {type(model).__name__}; return a torch.nn.Module, or a dict of names to numpy arrays"
     )

@@ -40,6 +40,18 @@ class Source(Protocol):
         """The tensors by name. Names of one tied tensor give one and the same cell."""
 
 
+class Selected:
+    """Some of the tensors of a source."""
+
+    def __init__(self, source: Source, names: frozenset[str]) -> None:
+        self._source = source
+        self.names = names
+
+    def cells(self, *, writable: bool) -> Mapping[str, Cell]:
+        """See `Source`."""
+        return {name: cell for name, cell in self._source.cells(writable=writable).items() if name in self.names}
+
+
 class ArrayCell:
     """A tensor in the memory of this process, with any strides."""
 

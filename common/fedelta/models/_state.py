@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from fedelta.errors import LearnerError
 from fedelta.models._cells import Array, Cell, Source, fit, own_schema
 from fedelta.models._files import HashedFile, Window, Written, as_bytes, fill, opened, overwritten
+from fedelta.models._given import NOTHING_GIVEN, Given, check_given, fill_given
 from fedelta.tensors import (
     MODEL_METADATA,
     UPDATE_METADATA,
@@ -44,10 +45,15 @@ class ModelState(Protocol):
     def write_model(self, path: Path) -> Written:
         """Writes the tensors as a canonical model file, over what is there."""
 
-    def write_delta(self, base: Path, path: Path) -> Written:
+    def write_delta(
+        self, base: Path, path: Path, *, given: Given = NOTHING_GIVEN, shared: Sequence[str] = ()
+    ) -> Written:
         """Writes an update file: the tensors minus those of the model file `base`.
 
-        In float64 for float64 tensors, else in float32. Raises `LearnerError` naming a tensor that is not finite,
+        In float64 for float64 tensors, else in float32. `shared`: names of what the plan shares beside the model, whose
+        changes are part of the update. They are in `given`, as are differences that are to be taken from there.
+
+        Raises `LearnerError` naming a tensor that is not finite, or one in `given` that is unlike the model's,
         `ModelMismatchError` where training changed the type or shape of a tensor.
         """
 
@@ -103,19 +109,17 @@ class BlockState:
 
     def write_model(self, path: Path) -> Written:
         """See `ModelState`."""
-        cells = self._fitting(self.schema)
-        with overwritten(path) as fd:
-            out = _begin(fd, self.schema.header(MODEL_METADATA))
-            for block in blocks(self.schema.tensors):
-                out.write([as_bytes(cells[spec.name].read(start, stop)) for spec, start, stop in block])
-            return out.finish()
+        return _write(self.schema, self._fitting(self.schema), path, MODEL_METADATA)
 
-    def write_delta(self, base: Path, path: Path) -> Written:
+    def write_delta(
+        self, base: Path, path: Path, *, given: Given = NOTHING_GIVEN, shared: Sequence[str] = ()
+    ) -> Written:
         """See `ModelState`."""
         with opened(base) as source, overwritten(path) as target:
             layout = read_layout(source)
-            update = update_schema(layout.schema)
-            subtract = _Subtraction(self._fitting(layout.schema), source, layout)
+            update = update_schema(layout.schema, shared)
+            check_given(given, update)
+            subtract = _Subtraction(self._fitting(layout.schema), source, layout, given)
             out = _begin(target, update.header(UPDATE_METADATA))
             for block in blocks(update.tensors):
                 out.write([as_bytes(subtract(block))])
@@ -127,6 +131,20 @@ class BlockState:
         return cells
 
 
+def write_tensors(source: Source, path: Path, metadata: Mapping[str, str]) -> Written:
+    """Writes all tensors of a source as a canonical file, over what is there."""
+    cells = source.cells(writable=False)
+    return _write(own_schema(cells), cells, path, metadata)
+
+
+def _write(schema: Schema, cells: Mapping[str, Cell], path: Path, metadata: Mapping[str, str]) -> Written:
+    with overwritten(path) as fd:
+        out = _begin(fd, schema.header(metadata))
+        for block in blocks(schema.tensors):
+            out.write([as_bytes(cells[spec.name].read(start, stop)) for spec, start, stop in block])
+        return out.finish()
+
+
 def _begin(fd: int, header: bytes) -> HashedFile:
     out = HashedFile(fd)
     out.write([memoryview(header)])
@@ -136,10 +154,11 @@ def _begin(fd: int, header: bytes) -> HashedFile:
 class _Subtraction:
     """Tensors minus those of a file, a block at a time, in buffers that are used again."""
 
-    def __init__(self, cells: Mapping[str, Cell], fd: int, layout: Layout) -> None:
+    def __init__(self, cells: Mapping[str, Cell], fd: int, layout: Layout, given: Given) -> None:
         self._cells = cells
         self._fd = fd
         self._layout = layout
+        self._given = given
         # Tensors of one type follow each other in the file in the order of the update: one window for each type.
         self._windows: dict[DType, Window] = {}
         self._out: dict[DType, Array] = {}
@@ -177,6 +196,9 @@ class _Subtraction:
         self._squares += squares
 
     def _subtract(self, piece: Piece, out: Array) -> None:
+        if piece.spec.name in self._given:
+            fill_given(self._given[piece.spec.name], piece.start, piece.stop, out)
+            return
         spec = self._layout.schema.by_name[piece.spec.name]
         new = self._cells[spec.name].read(piece.start, piece.stop)
         at = self._layout.offsets[spec.name] + piece.start * spec.dtype.width

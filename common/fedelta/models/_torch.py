@@ -46,6 +46,16 @@ class ModuleSource:
         return found
 
 
+def trained_names(module: torch.nn.Module) -> frozenset[str]:
+    """Parameters that are trained, and the buffers of the modules that have such parameters of their own."""
+    found: set[str] = set()
+    for path, part in module.named_modules(remove_duplicate=False):
+        trained = {name for name, value in part.named_parameters(recurse=False) if value.requires_grad}
+        buffers = {name for name, _ in part.named_buffers(recurse=False)} if trained else set()
+        found |= {f"{path}.{name}" if path else name for name in trained | buffers}
+    return frozenset(found)
+
+
 class DeviceCell:
     """A tensor in the memory of an accelerator: blocks of it go through this process's memory."""
 

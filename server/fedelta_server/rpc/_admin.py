@@ -156,7 +156,8 @@ class AdminService:
         header = pb.DownloadModelHeader(
             version=model.version, digest=model.digest, length=model.length, offset=request.offset
         )
-        async with self._downloads.one(model, request.offset) as chunks:
+        path = self._coordinator.files.model_path(model.digest)
+        async with self._downloads.one(path, model.length, request.offset) as chunks:
             yield pb.DownloadModelResponse(header=header)
             async for chunk in chunks:
                 yield chunk

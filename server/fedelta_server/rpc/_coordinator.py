@@ -5,6 +5,7 @@ import logging
 import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -13,10 +14,11 @@ import fedelta
 from fedelta._logs import about
 from fedelta._names import CENTRAL_NAME, LABEL_RULE, NAME_RULE, is_label, is_name
 from fedelta.errors import AssignmentEndedError, BadRequestError, ProtocolMismatchError
+from fedelta.local import client_plan
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.wire.channel import PROTOCOL_MAX, PROTOCOL_MIN
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import LIVENESS_SECONDS, Assignment, ModelRef, events, task_seed
+from fedelta_server.engine import LIVENESS_SECONDS, Assignment, Job, ModelRef, events, task_seed
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.pace import reconnect_within
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
@@ -118,10 +120,10 @@ class CoordinatorService:
         self, request: pb.FetchModelRequest, context: Context
     ) -> "AsyncGenerator[bytes | pb.FetchModelResponse, None]":
         assignment = self._coordinator.engine.find(request.session_id, request.assignment_id)
-        model = self._model(assignment)
+        model, path = self._shared(assignment) if request.shared else self._model(assignment)
         meter = Meter(self._coordinator, request.session_id, assignment.id)
         began = self._coordinator.now()
-        async with self._downloads.one(model, request.offset) as chunks:
+        async with self._downloads.one(path, model.length, request.offset) as chunks:
             yield pb.FetchModelResponse(header=pb.ModelHeader(model=_model_ref(model), offset=request.offset))
             async for chunk in chunks:
                 yield chunk
@@ -145,6 +147,7 @@ class CoordinatorService:
             examples=header.examples,
             metrics=dict(header.metrics),
             seconds=header.train_seconds,
+            facts=dict(header.facts),
         )
         with about(**self.subject(header)):
             already = await self._updates.push(pushed, take_data(requests))
@@ -213,11 +216,17 @@ class CoordinatorService:
         await self._coordinator.settled()
         return [pb.Settlement(assignment_id=each, folded=fate) for each, fate in fates if fate is not None]
 
-    def _model(self, assignment: Assignment) -> ModelRef:
+    def _model(self, assignment: Assignment) -> tuple[ModelRef, Path]:
         model = self._coordinator.engine.book.job(assignment.job).model
         if model is None:
             raise BadRequestError(f"assignment {assignment.id!r} has no model to fetch")
-        return model
+        return model, self._coordinator.files.model_path(model.digest)
+
+    def _shared(self, assignment: Assignment) -> tuple[ModelRef, Path]:
+        shared = _shared_ref(self._coordinator.engine.book.job(assignment.job))
+        if shared is None:
+            raise BadRequestError(f"assignment {assignment.id!r} shares nothing beside its model")
+        return shared, self._coordinator.files.state_path(shared.digest)
 
     def _assignment(self, assignment: Assignment) -> pb.Assignment:
         engine = self._coordinator.engine
@@ -232,12 +241,16 @@ class CoordinatorService:
             round=assignment.round,
             config_json=json.dumps(job.spec.train, default=str),
             model_arguments_json=json.dumps(job.spec.model.arguments, default=str),
+            plan_json=client_plan(job.spec),
             seed=task_seed(job.spec.job.seed, assignment.round, assignment.phase, assignment.client),
             lease=_duration(job.spec.rounds.lease),
             rounds_max=job.rounds_max,
         )
         if job.model is not None:
             message.model.CopyFrom(_model_ref(job.model))
+        shared = _shared_ref(job) if assignment.phase is PhaseKind.TRAIN else None
+        if shared is not None:
+            message.shared.CopyFrom(_model_ref(shared))
         if job.round is not None and job.round.phase.deadline < math.inf:
             message.time_left.CopyFrom(_duration(max(0.0, job.round.phase.deadline - self._coordinator.now())))
         return message
@@ -267,6 +280,14 @@ def _checked_labels(request: pb.RegisterRequest) -> dict[str, str]:
         if not is_name(key) or not is_label(f"{key}={value}" if value else key):
             raise BadRequestError(f"{key!r} = {value!r} is no label; it must be {LABEL_RULE}")
     return dict(request.labels)
+
+
+def _shared_ref(job: Job) -> ModelRef | None:
+    """What the job's plan shares with clients beside the newest version, as a file. None: nothing, or nothing yet."""
+    made = None if job.model is None else job.versions.get(job.model.version)
+    if made is None or made.state is None or not job.plan.local.shared:
+        return None
+    return ModelRef(made.model.version, made.state.digest, made.state.length)
 
 
 def _model_ref(model: ModelRef) -> pb.ModelRef:

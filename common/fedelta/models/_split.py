@@ -1,0 +1,141 @@
+"""Which of a learner's tensors are the job's model, and what becomes of the others."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from fedelta.errors import LearnerError, ModelMismatchError
+from fedelta.models._bind import is_torch_module, source_of
+from fedelta.models._cells import Array, Cell, Selected, Source
+from fedelta.models._state import BlockState, ModelState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Names of a model's tensors, by what becomes of them. Each name is in one of the three at most."""
+
+    job: frozenset[str]
+    """They are the job's model: they come from the coordinator, and their changes go there."""
+    personal: frozenset[str] = frozenset()
+    """Each client has its own, trains them and keeps them."""
+    constant: frozenset[str] = frozenset()
+    """Buffers of what is not trained. All others that are not named are parameters that nobody trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A learner's model, taken apart."""
+
+    state: ModelState
+    """The job's model."""
+    own: "Own"
+    """What stays at the client."""
+
+
+class Own:
+    """Tensors of a model that are not the job's: begun as the model was built, which must be from the job's seed."""
+
+    def __init__(self, source: Source, split: Split) -> None:
+        self.personal = Selected(source, split.personal)
+        self._all = Selected(source, split.personal | split.constant)
+        self._first = {name: cell.read(0, _count(cell)).copy() for name, cell in _cells(self._all).items()}
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there are personal tensors."""
+        return bool(self.personal.names)
+
+    def restore(self, kept: Mapping[str, Array]) -> None:
+        """Puts personal tensors to what was kept of them, all others to what they were when the model was built.
+
+        Training changes even buffers of what it does not train, such as the averages of BatchNorm.
+        """
+        cells = self._all.cells(writable=True)
+        for name, first in self._first.items():
+            _put(cells[name], _fitting(name, cells[name], kept[name]) if name in kept else first)
+
+
+def bind_split(model: object, split: Split | None) -> Bound:
+    """Binds a model. `split`: from `split_model`; None: all of it is the job's. Raises `LearnerError`."""
+    source = source_of(model)
+    if split is None:
+        return Bound(state=BlockState(source), own=Own(source, Split(job=frozenset())))
+    return Bound(state=BlockState(Selected(source, split.job)), own=Own(source, split))
+
+
+def split_model(model: object, *, trainable: bool, personal: Iterable[str] = ()) -> Split:
+    """Takes a model apart as [model] of a job file says. Personal tensors are those that match one of the patterns.
+
+    `trainable`: of the rest only parameters with `requires_grad` are the job's, and the buffers of the modules that
+    have such parameters of their own. Raises `LearnerError` naming a pattern that matches nothing, or what else is
+    wrong.
+    """
+    cells = source_of(model).cells(writable=False)
+    mine = frozenset().union(*(_matching(pattern, cells) for pattern in personal))
+    job = (_trained(model, cells) if trainable else frozenset(cells)) - mine
+    if not job:
+        raise LearnerError("model.tensors and model.personal leave no tensor of the learner's model to the job")
+    _check_tied(cells, job, mine)
+    return Split(job=job, personal=mine, constant=_buffers(model, cells) - job - mine)
+
+
+def _matching(pattern: str, names: Iterable[str]) -> frozenset[str]:
+    found = frozenset(name for name in names if fnmatchcase(name, pattern))
+    if not found:
+        known = ", ".join(sorted(names))
+        raise LearnerError(f"model.personal: {pattern!r} matches no tensor of the learner's model; it has {known}")
+    return found
+
+
+def _trained(model: object, cells: Mapping[str, Cell]) -> frozenset[str]:
+    if not is_torch_module(model):
+        raise LearnerError(
+            'model.tensors = "trainable" needs a torch.nn.Module, whose parameters say whether they are trained; '
+            "of a dict of arrays nobody knows. Name what is not to travel in model.personal"
+        )
+    from fedelta.models._torch import trained_names
+
+    return trained_names(model) & frozenset(cells)
+
+
+def _buffers(model: object, cells: Mapping[str, Cell]) -> frozenset[str]:
+    if not is_torch_module(model):
+        return frozenset()
+    return frozenset(name for name, _ in model.named_buffers(remove_duplicate=False)) & frozenset(cells)
+
+
+def _check_tied(cells: Mapping[str, Cell], job: frozenset[str], mine: frozenset[str]) -> None:
+    """One tensor with two names cannot be the job's under one and personal under the other."""
+    by_cell = {id(cells[name]): name for name in sorted(job)}
+    both = next((name for name in sorted(mine) if id(cells[name]) in by_cell), None)
+    if both is not None:
+        other = by_cell[id(cells[both])]
+        raise LearnerError(
+            f"model.personal matches {both!r}, which is one tied tensor with {other!r}; let patterns match both or none"
+        )
+
+
+def _cells(source: Source) -> Mapping[str, Cell]:
+    return source.cells(writable=False)
+
+
+def _count(cell: Cell) -> int:
+    return math.prod(cell.shape)
+
+
+def _put(cell: Cell, values: Array) -> None:
+    room = cell.room(0, len(values))
+    room[:] = values
+    cell.put(0, room)
+
+
+def _fitting(name: str, cell: Cell, kept: Array) -> Array:
+    """What was kept, flat and as it is stored. Raises `ModelMismatchError` where the model is another one now."""
+    values = kept.view(cell.dtype.storage) if kept.dtype.itemsize == cell.dtype.width else kept
+    if values.shape != cell.shape or values.dtype != cell.dtype.storage:
+        raise ModelMismatchError(
+            f"this client's own tensor {name!r} is {kept.dtype}{list(kept.shape)}, the learner's model has "
+            f"{cell.dtype.label}{list(cell.shape)}: has the learner been changed since the job began?"
+        )
+    return values.reshape(-1)
