@@ -53,13 +53,15 @@ def _deltas(seed: int, scale: float = 1.0) -> list[dict[str, Array]]:
     ]
 
 
-def _folded(root: Path, aggregator: Aggregator, deltas: list[dict[str, Array]], **options: int) -> dict[str, Array]:
+def _folded(
+    root: Path, aggregator: Aggregator, deltas: list[dict[str, Array]], block: int = 1 << 18
+) -> dict[str, Array]:
     schema = write_model(root / "base", MODEL)
     updates = [
         WeightedUpdate(f"site-{k:03}", write_update(root / f"{k}.update", schema, delta), examples, facts=facts)
         for k, (delta, examples, facts) in enumerate(zip(deltas, EXAMPLES, FACTS, strict=True))
     ]
-    fold(root / "base", updates, root / "out", aggregator, Sgd(), **options)
+    fold(root / "base", updates, root / "out", aggregator, Sgd(), block=block)
     return {name: values.copy() for name, values in read(root / "out", schema).items()}
 
 
