@@ -14,6 +14,7 @@ from fedelta.parts import (
     Needs,
     Selector,
     ServerOptimizer,
+    Sizing,
     StopRule,
     build,
     check,
@@ -107,7 +108,7 @@ def _check_facts(plan: Plan, job: JobSpec) -> None:
 
 def _check_size(plan: Plan, job: JobSpec) -> None:
     rounds = job.rounds
-    if not plan.selector.sizes_itself:
+    if plan.selector.sizing is Sizing.ROUNDS:
         return
     given = {"clients": rounds.clients, "fraction": rounds.fraction, "buffer": rounds.buffer}
     named = [f"rounds.{key}" for key, value in given.items() if value is not None]
@@ -116,6 +117,12 @@ def _check_size(plan: Plan, job: JobSpec) -> None:
     if named:
         raise ConfigError(
             f"{_called(job.selector)} says itself how many clients train, and {named[0]} does too; drop one of them"
+        )
+    if plan.selector.sizing is Sizing.CHANCE and plan.least_updates > 1:
+        who = _called(job.aggregator) if plan.aggregator.least > 1 else "rounds.min_updates"
+        raise ConfigError(
+            f"{_called(job.selector)} may draw a single client, and {who} needs {plan.least_updates} updates; "
+            "take another selector"
         )
 
 

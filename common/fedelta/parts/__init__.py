@@ -13,7 +13,7 @@ from fedelta.parts._combination import check, requires, synchronous
 from fedelta.parts._local import LocalTraining
 from fedelta.parts._optimization import Block, Schedule, ServerOptimizer, Step
 from fedelta.parts._registry import SLOTS, Slot, build, find, known, slot_of
-from fedelta.parts._selection import Candidate, Draw, Selector
+from fedelta.parts._selection import Candidate, Draw, Selector, Sizing
 from fedelta.parts._stopping import History, RoundFacts, StopRule
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Schedule",
     "Selector",
     "ServerOptimizer",
+    "Sizing",
     "Slot",
     "Step",
     "StopRule",

@@ -1,5 +1,6 @@
 """Selectors: which of the ready clients train in a round."""
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -40,6 +41,17 @@ class Draw:
     that one missing client changes nobody else's. Any other text gives an independent number."""
 
 
+class Sizing(enum.Enum):
+    """What says how many clients train in a round."""
+
+    ROUNDS = "rounds"
+    """`rounds.clients` or `rounds.fraction`; where neither is set, all ready clients train."""
+    ALL = "all"
+    """Nothing: all ready clients train."""
+    CHANCE = "chance"
+    """The selector, by chance: there may be a single one."""
+
+
 class Selector(Protocol):
     """A frozen dataclass with the job file's parameters as its fields.
 
@@ -49,9 +61,8 @@ class Selector(Protocol):
 
     reads_metrics: ClassVar[bool]
     """Whether it looks at `Candidate.loss`. A draw then waits for the evaluation of `evaluate.lag` versions before."""
-    sizes_itself: ClassVar[bool]
-    """Whether it says how many clients train, rather than `rounds.clients` or `rounds.fraction`. Then all updates are
-    waited for, and nobody is drawn in place of drop-outs."""
+    sizing: ClassVar[Sizing]
+    """What says how many train. But for ROUNDS, all updates are waited for, and nobody is drawn for a drop-out."""
 
     def select(self, candidates: Sequence[Candidate], draw: Draw) -> Sequence[str]:
         """The names of those who train in the round, at least one. Nothing but the arguments decides.

@@ -87,8 +87,8 @@ def uniform(seed: int, round_: int, attempt: int, name: str) -> float:
 def _draw(job: Job, number: int, attempt: int, ready: Collection[str], clients: Clients) -> Cohort:
     if not number:
         return Cohort(in_order(job, number, attempt, ready)[:1], 0, len(ready))
-    rounds, chosen = job.spec.rounds, not job.plan.selector.sizes_itself
-    if not chosen or (rounds.clients is None and rounds.fraction is None):
+    rounds = job.spec.rounds
+    if rounds.clients is None and rounds.fraction is None:
         names = _select(job, number, attempt, ready, len(ready), len(ready), clients)
         return Cohort(names, 0, len(ready))
     wanted = rounds.clients or max(job.plan.least_updates, _ceil((rounds.fraction or 1.0) * len(ready)))

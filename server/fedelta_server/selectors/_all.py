@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedelta.parts import Candidate, Draw
+from fedelta.parts import Candidate, Draw, Sizing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class All:
     """
 
     reads_metrics: ClassVar[bool] = False
-    sizes_itself: ClassVar[bool] = True
+    sizing: ClassVar[Sizing] = Sizing.ALL
 
     def select(self, candidates: Sequence[Candidate], draw: Draw) -> Sequence[str]:  # noqa: ARG002
         """See `Selector`."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedelta.parts import Candidate, Draw
+from fedelta.parts import Candidate, Draw, Sizing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class Uniform:
     """
 
     reads_metrics: ClassVar[bool] = False
-    sizes_itself: ClassVar[bool] = False
+    sizing: ClassVar[Sizing] = Sizing.ROUNDS
 
     def select(self, candidates: Sequence[Candidate], draw: Draw) -> Sequence[str]:
         """See `Selector`."""
