@@ -24,7 +24,9 @@ import numpy as np
 from blake3 import blake3
 
 from fedelta.tensors import MODEL_METADATA, UPDATE_METADATA, DType, Schema, TensorSpec, update_schema
-from fedelta_server.aggregate import Mean, Sgd, WeightedUpdate, admit_update, file_digest, fold
+from fedelta_server.aggregate import WeightedUpdate, admit_update, file_digest, fold
+from fedelta_server.aggregate.optimizers.sgd import Sgd
+from fedelta_server.aggregate.rules.mean import Mean
 
 MEGA = 1_000_000
 _REPETITIONS = 5

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from fedelta_server.aggregate import Folded, WeightedUpdate, build_aggregator, build_optimizer, fold
-from fedelta_server.engine import Job, effects
+from fedelta.parts import Step
+from fedelta_server.aggregate import Carry, Folded, WeightedUpdate, fold
+from fedelta_server.engine import Job, StateRef, effects
 from fedelta_server.manifest import encode, manifest_of
+from fedelta_server.plan import Plan, plan_of
 from fedelta_server.store.files import Files
 
 
@@ -19,30 +21,72 @@ class Version:
     length: int
     manifest: bytes
     """The digest of its manifest."""
+    state: StateRef | None
+    """The file with the state of the plan's parts, if they keep any."""
+    norm: float
+    """The Euclidean norm of what the model was changed by."""
 
 
 def make_version(files: Files, job: Job, effect: effects.Fold) -> Version:
-    """Folds the updates of a round, and makes the new model and then its manifest durable.
+    """Folds the updates of a round, and makes the new model, its state and then its manifest durable.
 
     Done again after it was cut short it gives the same bytes. Raises `FedeltaError`.
     """
-    folded = _fold_files(files, job, effect)
-    written = encode(manifest_of(effect, job.toml, folded.digest, folded.length))
+    step = step_of(effect, job.rounds_max)
+    folded = _fold_files(files, plan_of(job.spec), job.spec.rounds.staleness_exponent, step, effect)
+    written = encode(manifest_of(effect, job, step, folded))
     files.keep_manifest(written, job.id, effect.round)
-    return Version(digest=folded.digest, length=folded.length, manifest=blake3(written).digest())
+    state = None if folded.state is None else StateRef(folded.state.digest, folded.state.length)
+    return Version(
+        digest=folded.digest,
+        length=folded.length,
+        manifest=blake3(written).digest(),
+        state=state,
+        norm=folded.norm,
+    )
 
 
-def _fold_files(files: Files, job: Job, effect: effects.Fold) -> Folded:
-    base, out = files.model_path(effect.base.digest), files.temp(".model")
-    parts = build_aggregator(job.spec.aggregator), build_optimizer(job.spec.server_optimizer)
-    updates = [WeightedUpdate(each.client, _path(files, effect, each), each.examples) for each in effect.updates]
+def step_of(effect: effects.Fold, rounds: int) -> Step:
+    """Which step of the server optimizer a fold is, in a job of so many rounds."""
+    clients = len(effect.updates)
+    return Step(version=effect.round, rounds=rounds, clients=clients, population=max(clients, effect.population))
+
+
+def discount(staleness: int, exponent: float) -> float:
+    """What an update counts for that started from a version so many versions ago (FedBuff, Nguyen et al. 2022).
+
+    A fresh one counts fully: 1 / (1 + staleness) ** exponent.
+    """
+    return float(1.0 / (1.0 + staleness) ** exponent)
+
+
+def _fold_files(files: Files, plan: Plan, exponent: float, step: Step, effect: effects.Fold) -> Folded:
+    out, state = files.temp(".model"), files.temp(".state")
+    source = None if effect.state is None else files.state_path(effect.state.digest)
+    carry = Carry(shared=plan.local.shared, source=source, target=state)
+    base = files.model_path(effect.base.digest)
+    updates = [_update(files, effect, each, exponent) for each in effect.updates]
     try:
-        folded = fold(base, updates, out, *parts)
+        folded = fold(base, updates, out, plan.aggregator, plan.optimizer, step=step, carry=carry)
+        if folded.state is not None:
+            files.keep_state(state, folded.state.digest)
         files.keep_model(out, folded.digest)
     finally:
         out.unlink(missing_ok=True)
+        state.unlink(missing_ok=True)
     return folded
 
 
+def _update(files: Files, effect: effects.Fold, update: effects.FoldUpdate, exponent: float) -> WeightedUpdate:
+    return WeightedUpdate(
+        client=update.client,
+        path=_path(files, effect, update),
+        weight=update.examples,
+        facts=update.facts,
+        staleness=update.staleness,
+        discount=discount(update.staleness, exponent),
+    )
+
+
 def _path(files: Files, effect: effects.Fold, update: effects.FoldUpdate) -> Path:
-    return files.update_path(effect.job, effect.round, effect.attempt, update.client)
+    return files.update_path(effect.job, update.round, update.attempt, update.client)

@@ -9,9 +9,12 @@ import msgspec
 from blake3 import blake3
 
 from fedelta.errors import StorageError
-from fedelta_server.engine import effects
+from fedelta.parts import Step
+from fedelta_server.aggregate import Folded
+from fedelta_server.engine import Job, effects
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 knew no state, facts or staleness; what it had means the same."""
 
 
 class FoldedUpdate(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +25,13 @@ class FoldedUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """For how many examples it counts."""
     digest: str
     length: int
+    facts: dict[str, float] = {}
+    """What the client gave beside it for the plan."""
+    staleness: int = 0
+    """How many versions were made since the one that it started from; its discount follows from the job file."""
+    round: int = 0
+    """The round and the attempt of its assignment. Format 1 has none: they are those of the version."""
+    attempt: int = 0
 
 
 class Parent(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,10 +40,12 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     manifest: str
     """Empty where it has none: version 0 is nobody's update, and older versions of fedelta wrote no manifests."""
+    state: str = ""
+    """The file with the state of the plan's parts. Empty: none was made yet, or the plan keeps none."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The model file of the version."""
+    """A file that was made with the version."""
 
     digest: str
     length: int
@@ -50,8 +62,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The digest of the job file's text: aggregator and server optimizer are named there."""
     parent: Parent
     updates: list[FoldedUpdate]
-    """In the order in which they were folded: by client name."""
+    """In the order in which they were folded: by client name, or in asynchronous rounds as they were accepted."""
     model: Result
+    state: Result | None = None
+    """What the plan's parts keep for the next version."""
+    norm: float = 0.0
+    """The Euclidean norm of what the model was changed by."""
+    rounds: int = 0
+    """How many rounds the job was to run, for schedules."""
+    population: int = 0
+    """How many clients could have been drawn."""
 
 
 _decoder = msgspec.json.Decoder(Manifest)
@@ -62,19 +82,37 @@ def plan_digest(toml: str) -> str:
     return blake3(toml.encode()).hexdigest()
 
 
-def manifest_of(fold: effects.Fold, toml: str, digest: bytes, length: int) -> Manifest:
-    """The manifest of what a fold made: a model file with this digest and length."""
+def manifest_of(fold: effects.Fold, job: Job, step: Step, folded: Folded) -> Manifest:
+    """The manifest of what a fold made in this step."""
     return Manifest(
         job=fold.job,
         version=fold.round,
         attempt=fold.attempt,
-        plan=plan_digest(toml),
-        parent=Parent(model=fold.base.digest.hex(), manifest=fold.base_manifest.hex()),
-        updates=[
-            FoldedUpdate(client=each.client, weight=each.examples, digest=each.digest.hex(), length=each.length)
-            for each in sorted(fold.updates, key=lambda update: update.client)
-        ],
-        model=Result(digest=digest.hex(), length=length),
+        plan=plan_digest(job.toml),
+        parent=Parent(
+            model=fold.base.digest.hex(),
+            manifest=fold.base_manifest.hex(),
+            state="" if fold.state is None else fold.state.digest.hex(),
+        ),
+        updates=[_folded(each) for each in fold.updates],
+        model=Result(digest=folded.digest.hex(), length=folded.length),
+        state=None if folded.state is None else Result(digest=folded.state.digest.hex(), length=folded.state.length),
+        norm=folded.norm,
+        rounds=step.rounds,
+        population=step.population,
+    )
+
+
+def _folded(update: effects.FoldUpdate) -> FoldedUpdate:
+    return FoldedUpdate(
+        client=update.client,
+        weight=update.examples,
+        digest=update.digest.hex(),
+        length=update.length,
+        facts=dict(update.facts),
+        staleness=update.staleness,
+        round=update.round,
+        attempt=update.attempt,
     )
 
 

@@ -16,7 +16,9 @@ from fedelta.config import parse_job
 from fedelta.execution import Workbench
 from fedelta.statistics import Statistics
 from fedelta.v1 import admin_pb2 as pb
-from fedelta_server.aggregate import Sgd, Sum, WeightedUpdate, fold
+from fedelta_server.aggregate import WeightedUpdate, fold
+from fedelta_server.aggregate.optimizers.sgd import Sgd
+from fedelta_server.aggregate.rules.mean import Sum
 from tests.cli.fake import FakeCoordinator, job, state_event
 
 

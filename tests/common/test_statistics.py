@@ -20,7 +20,9 @@ from fedelta import Task
 from fedelta.errors import ConfigError, LearnerError, PayloadError
 from fedelta.execution import Workbench
 from fedelta.statistics import Statistics, Summary, summarize
-from fedelta_server.aggregate import Mean, Sgd, Sum, WeightedUpdate, fold
+from fedelta_server.aggregate import WeightedUpdate, fold
+from fedelta_server.aggregate.optimizers.sgd import Sgd
+from fedelta_server.aggregate.rules.mean import Mean, Sum
 
 Columns = Mapping[str, NDArray[Any]]
 Model = dict[str, NDArray[Any]]

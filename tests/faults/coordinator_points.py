@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from fedelta_server import coordinator, folding, transfers, updates, uploads
-from fedelta_server.aggregate import WeightedUpdate, _fold
+from fedelta_server.aggregate import WeightedUpdate, _files
 from fedelta_server.rpc import _coordinator as rpc
 from fedelta_server.store import _upload
 from fedelta_server.store._fs import FileSystem
@@ -104,24 +105,29 @@ def _watch_folds(points: Points) -> None:
     around(points, coordinator, "make_version", "making a version", says)
     fold = taken(folding, "fold")
 
-    def folded(base: Path, updates: Sequence[WeightedUpdate], *rest: Any) -> Any:
+    def folded(base: Path, updates: Sequence[WeightedUpdate], *rest: Any, **options: Any) -> Any:
         said = " ".join(str(each.path) for each in updates)
         act = points.reach("before fold", said)
-        result = fold(base, WRONG[act](updates) if act in WRONG else updates, *rest)
+        result = fold(base, WRONG[act](updates) if act in WRONG else updates, *rest, **options)
         points.reach("after fold", said)
         return result
 
     put(folding, "fold", folded)
-    build = taken(folding, "build_optimizer")
-    put(folding, "build_optimizer", lambda config: _Watched(points, build(config)))
-    write = _fold._Writer.write
+    plan_of = taken(folding, "plan_of")
+
+    def planned(spec: Any) -> Any:
+        plan = plan_of(spec)
+        return replace(plan, optimizer=_Watched(points, plan.optimizer))
+
+    put(folding, "plan_of", planned)
+    write = _files.Writer.write
 
     def watched(self: Any, data: memoryview, offset: int) -> None:
         with storage_errors(self.path):
             points.reach("before writing the model")
         write(self, data, offset)
 
-    put(_fold._Writer, "write", watched)
+    put(_files.Writer, "write", watched)
 
 
 class _Watched:
@@ -131,9 +137,16 @@ class _Watched:
         self._points = points
         self._optimizer = optimizer
 
-    def apply(self, model: Any, delta: Any) -> None:
+    @property
+    def state(self) -> Any:
+        return self._optimizer.state
+
+    def initial(self, name: str) -> Any:
+        return self._optimizer.initial(name)
+
+    def apply(self, *args: Any) -> None:
         self._points.reach("before the optimizer's step")
-        self._optimizer.apply(model, delta)
+        self._optimizer.apply(*args)
         self._points.reach("after the optimizer's step")
 
 

@@ -4,10 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedelta.config import AggregatorPart, ServerOptimizerPart
 from fedelta.execution import StateFiles, Workbench
 from fedelta.learner import Task
-from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, file_digest, fold
+from fedelta_server.aggregate import WeightedUpdate, file_digest, fold
+from fedelta_server.aggregate.optimizers.sgd import Sgd
+from fedelta_server.aggregate.rules.mean import Mean
 from fedelta_server.engine import task_seed
 from fedelta_server.engine.words import PhaseKind
 from tests.faults.learners import Uneven
@@ -44,9 +45,8 @@ class Reference:
 
     def fold(self, updates: Sequence[WeightedUpdate]) -> bytes:
         """Makes the next version of these updates; returns its digest."""
-        parts = build_aggregator(AggregatorPart()), build_optimizer(ServerOptimizerPart())
         self._version += 1
-        fold(self._model(self._version - 1), updates, self._model(self._version), *parts)
+        fold(self._model(self._version - 1), updates, self._model(self._version), Mean(), Sgd())
         for update in updates:
             self._settle(update.client)
         return self.digest

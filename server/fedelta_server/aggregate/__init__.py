@@ -2,6 +2,7 @@
 
 from fedelta_server.aggregate._distance import distance
 from fedelta_server.aggregate._fold import Folded, WeightedUpdate, fold
+from fedelta_server.aggregate._state import Carry, state_groups
 from fedelta_server.aggregate.admission import (
     Admitted,
     Stored,
@@ -12,38 +13,20 @@ from fedelta_server.aggregate.admission import (
     import_model,
     read_schema,
 )
-from fedelta_server.aggregate.parts import (
-    Accumulator,
-    Aggregator,
-    Mean,
-    Needs,
-    ServerOptimizer,
-    Sgd,
-    Sum,
-    build_aggregator,
-    build_optimizer,
-)
 
 __all__ = [
-    "Accumulator",
     "Admitted",
-    "Aggregator",
+    "Carry",
     "Folded",
-    "Mean",
-    "Needs",
-    "ServerOptimizer",
-    "Sgd",
     "Stored",
-    "Sum",
     "WeightedUpdate",
     "admit_model",
     "admit_update",
-    "build_aggregator",
-    "build_optimizer",
     "check_weight",
     "distance",
     "file_digest",
     "fold",
     "import_model",
     "read_schema",
+    "state_groups",
 ]

@@ -1,4 +1,4 @@
-"""Which stretches of a model file are processed alike, and which part of an update belongs to each."""
+"""Which stretches of a model file are processed alike, and which parts of the files beside it belong to each."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,15 +13,15 @@ BLOCK_ELEMENTS = 1 << 18
 
 @dataclass(frozen=True)
 class Segment:
-    """Consecutive tensors of one type, in the model and in the update; a flat vector in each."""
+    """Consecutive tensors of one type, in the model and in the files beside it; a flat vector in each."""
 
     dtype: DType
     count: int
     """Number of elements, at least 1."""
     start: int
     """Where it begins, in bytes from the start of the file."""
-    update_start: int | None
-    """The same in an update file; None where the tensors do not travel in updates."""
+    beside: tuple[int, ...] = ()
+    """The same in other files, which hold it in the type in which differences travel."""
 
     def blocks(self, length: int) -> Iterator[tuple[int, int]]:
         """Cuts into (first element, number of elements), each block at most `length` elements long."""
@@ -31,8 +31,9 @@ class Segment:
     def joined(self, after: "Segment") -> "Segment | None":
         """Both as one, where `after` goes on where this ends."""
         end = self.start + self.count * self.dtype.width
-        update_end = None if self.update_start is None else self.update_start + self.count * self.dtype.update.width
-        if (after.dtype, after.start, after.update_start) != (self.dtype, end, update_end):
+        width = self.dtype.update.width if self.beside else 0
+        ends = tuple(at + self.count * width for at in self.beside)
+        if (after.dtype, after.start, after.beside) != (self.dtype, end, ends):
             return None
         return replace(self, count=self.count + after.count)
 
@@ -42,16 +43,17 @@ def starts(schema: Schema, data_start: int) -> dict[str, int]:
     return {spec.name: data_start + at for spec, at in zip(schema.tensors, schema.offsets, strict=True)}
 
 
-def segments(schema: Schema, at: Mapping[str, int], update_at: Mapping[str, int] | None = None) -> list[Segment]:
+def segments(schema: Schema, at: Mapping[str, int], *beside: Mapping[str, int]) -> list[Segment]:
     """Cuts a file into as few segments as possible, in the order of its schema.
 
-    `at` and `update_at` say where each tensor begins in the file and in an update file, in bytes.
+    `at` says where each tensor begins in the file, in bytes, and `beside` where each float tensor begins in others.
     """
     found: list[Segment] = []
     for spec in schema.tensors:
         if spec.count == 0:
             continue
-        here = Segment(spec.dtype, spec.count, at[spec.name], (update_at or {}).get(spec.name))
+        others = tuple(each[spec.name] for each in beside) if spec.dtype.is_float else ()
+        here = Segment(spec.dtype, spec.count, at[spec.name], others)
         joined = found[-1].joined(here) if found else None
         if joined is None:
             found.append(here)

@@ -72,3 +72,8 @@ def squares(block: Block) -> float:
             return fast
         wide = block.astype(np.float64)
         return float(np.dot(wide, wide))
+
+
+def as_bytes(values: Stored) -> memoryview:
+    """The memory of a block."""
+    return values.view(np.uint8).data

@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 
 from fedelta.config import JobSpec, parse_job
 from fedelta.errors import FedeltaError
-from fedelta_server.aggregate import WeightedUpdate, build_aggregator, build_optimizer, fold
+from fedelta_server.aggregate import WeightedUpdate, fold
 from fedelta_server.audit._chain import Chain, Told, pruned_now
 from fedelta_server.audit._links import check_file, check_manifest, check_records, differs, read_manifest
 from fedelta_server.audit._report import Finding, Verdict, VersionReport
 from fedelta_server.manifest import plan_digest
+from fedelta_server.plan import plan_of
 from fedelta_server.store.history import History
 from fedelta_server.store.layout import Layout
 
@@ -55,14 +56,13 @@ class Audit:
 
     def fold(self, told: Told, base: Path, out: Path, *, without: str = "") -> bytes:
         """Folds the kept updates of a version into a base, as the coordinator does; returns the result's digest."""
-        spec = self.spec
-        aggregator, optimizer = build_aggregator(spec.aggregator), build_optimizer(spec.server_optimizer)
+        plan = plan_of(self.spec)
         updates = [
             WeightedUpdate(name, self.update_path(told, name), each.weight)
             for name, each in told.updates.items()
             if name != without
         ]
-        return fold(base, updates, out, aggregator, optimizer).digest
+        return fold(base, updates, out, plan.aggregator, plan.optimizer).digest
 
     def update_path(self, told: Told, client: str) -> Path:
         """Where an update of a version is, if it is kept."""

@@ -1,7 +1,8 @@
 """Payload files below the coordinator's state directory; `layout` says where each lies.
 
-A file gets its final name only after its content is durable, and the name is durable when `keep_update`, `keep_model`
-or `keep_manifest` returns: whoever commits a row after that never names a file that a power failure takes away.
+A file gets its final name only after its content is durable, and the name is durable when `keep_update`, `keep_model`,
+`keep_state` or `keep_manifest` returns: whoever commits a row after that never names a file that a power failure takes
+away.
 """
 
 import itertools
@@ -43,6 +44,10 @@ class Files:
     def model_path(self, digest: bytes) -> Path:
         """Where the model of this digest is, or would be."""
         return self._layout.model(digest)
+
+    def state_path(self, digest: bytes) -> Path:
+        """Where the state of a plan's parts with this digest is, or would be."""
+        return self._layout.state(digest)
 
     def manifest_path(self, job: str, version: int) -> Path:
         """Where the manifest of a version is, or would be."""
@@ -101,6 +106,12 @@ class Files:
     def keep_model(self, source: Path, digest: bytes) -> Path:
         """Makes a model file durable under its digest and returns its path."""
         target = self.model_path(digest)
+        self._keep(source, target)
+        return target
+
+    def keep_state(self, source: Path, digest: bytes) -> Path:
+        """Makes a state file durable under its digest and returns its path."""
+        target = self.state_path(digest)
         self._keep(source, target)
         return target
 

@@ -2,6 +2,7 @@
 
 journal.db                                                   the journal
 models/<digest>.safetensors                                  model versions, named by their BLAKE3 digest
+states/<digest>.safetensors                                  what plans keep beside the models
 manifests/<job>/<version>.json                               what each version was made of
 uploads/<assignment>.<digest>.part                           uploads under way; they outlive a restart
 updates/<job>/<round>.<attempt>/<client>.safetensors         updates that were admitted
@@ -24,6 +25,7 @@ class Layout:
         self.root = root
         self.journal = root / "journal.db"
         self.models = root / "models"
+        self.states = root / "states"
         self.manifests = root / "manifests"
         self.uploads = root / "uploads"
         self.updates = root / "updates"
@@ -33,11 +35,15 @@ class Layout:
     @property
     def directories(self) -> tuple[Path, ...]:
         """All that files lie in."""
-        return (self.models, self.manifests, self.uploads, self.updates, self.temp, self.spares)
+        return (self.models, self.states, self.manifests, self.uploads, self.updates, self.temp, self.spares)
 
     def model(self, digest: bytes) -> Path:
         """The file of the model with this digest."""
         return self.models / f"{digest.hex()}{_SUFFIX}"
+
+    def state(self, digest: bytes) -> Path:
+        """The file with this digest that a plan's parts keep beside a model."""
+        return self.states / f"{digest.hex()}{_SUFFIX}"
 
     def manifest(self, job: str, version: int) -> Path:
         """The manifest of a version."""

@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedelta.config import AggregatorPart
-from fedelta_server.aggregate import Aggregator, Mean, Sgd, Sum, WeightedUpdate, build_aggregator, fold
+from fedelta.parts import Aggregator, build
+from fedelta_server.aggregate import WeightedUpdate, fold
+from fedelta_server.aggregate.optimizers.sgd import Sgd
+from fedelta_server.aggregate.rules.mean import Mean, Sum
 from tests.server.aggregate.tensor_files import Array, read, write_model, write_update
 
 Rows = list[list[float]]
@@ -22,7 +25,7 @@ CLIENTS = st.integers(1, 6).flatmap(
 )
 
 
-def folded(rows: Rows, dtype: str, weights: list[float], aggregator: Aggregator, **options: Any) -> Array:
+def folded(rows: Rows, dtype: str, weights: list[int], aggregator: Aggregator, **options: Any) -> Array:
     """A model of zeros and these deltas, one a client, made into one."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -36,13 +39,13 @@ def folded(rows: Rows, dtype: str, weights: list[float], aggregator: Aggregator,
 
 
 def test_a_job_file_names_it() -> None:
-    assert build_aggregator(AggregatorPart("sum")) == Sum()
+    assert build(AggregatorPart("sum")) == Sum()
 
 
 @settings(max_examples=60, deadline=None)
 @given(rows=CLIENTS, block=st.integers(1, 7))
 def test_it_is_the_sum_of_the_columns(rows: Rows, block: int) -> None:
-    found = folded(rows, "f8", [1.0] * len(rows), Sum(), block=block)
+    found = folded(rows, "f8", [1] * len(rows), Sum(), block=block)
     for value, column in zip(found, zip(*rows, strict=True), strict=True):
         # Each addition rounds once, relative to what has been added so far.
         assert abs(value - math.fsum(column)) <= len(rows) * 2**-52 * math.fsum(map(abs, column))
@@ -53,19 +56,19 @@ def test_it_is_the_sum_of_the_columns(rows: Rows, block: int) -> None:
 def test_counts_are_exact_and_weights_do_not_matter(counts: list[int], data: st.DataObject) -> None:
     weights = data.draw(st.lists(st.integers(1, 10**9), min_size=len(counts), max_size=len(counts)))
     rows = [[float(count)] for count in counts]
-    (found,) = folded(rows, "f8", [float(weight) for weight in weights], Sum())
+    (found,) = folded(rows, "f8", weights, Sum())
     assert int(found) == sum(counts)
 
 
 def test_float32_deltas_are_added_in_float64() -> None:
     # In float32 the ones would be lost one by one: 2^24 + 1 = 2^24.
     rows = [[2.0**24], *[[1.0]] * 8]
-    assert folded(rows, "f4", [1.0] * 9, Sum()) == 2**24 + 8
+    assert folded(rows, "f4", [1] * 9, Sum()) == 2**24 + 8
 
 
 def test_the_mean_is_another_rule() -> None:
     """REFERENCES: of the scalars 0, 1, ..., 8, 100 the mean is 13.6, so the sum is 136."""
     rows = [[float(value)] for value in (*range(9), 100)]
-    weights = [1.0] * 10
+    weights = [1] * 10
     assert folded(rows, "f8", weights, Sum()) == 136
     assert folded(rows, "f8", weights, Mean()) == pytest.approx(13.6)
