@@ -93,6 +93,8 @@ class Chronicle:
     rounds: list[Round] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    trained: bool = False
+    """Whether a round of training was opened."""
 
     def take(self, at: float, record: records.Record) -> None:
         """Notes what of a record belongs to the history."""
@@ -101,6 +103,8 @@ class Chronicle:
                 self._submitted(at, record)
             case records.JobStateChanged():
                 self.state, self.reason = record.state, record.reason
+            case records.PhaseOpened():
+                self.trained = self.trained or record.phase is PhaseKind.TRAIN
             case records.VersionMade():
                 self._version(at, record.version, record.digest, record.norm)
             case records.RoundClosed():

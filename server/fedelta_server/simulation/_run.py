@@ -11,9 +11,8 @@ from typing import Any
 from fedelta._files import replaced
 from fedelta.errors import ConfigError
 from fedelta.execution import offered_name
-from fedelta_server.engine.words import JobState
 from fedelta_server.simulation._benches import make_learner
-from fedelta_server.simulation._delays import NO_DELAYS, Delays
+from fedelta_server.simulation._delays import NO_DELAYS, Delays, Scaled
 from fedelta_server.simulation._disk import files_in
 from fedelta_server.simulation._history import History
 from fedelta_server.simulation._job import SimulatedJob, read_job
@@ -83,15 +82,19 @@ def simulate(
     given = dataclasses.replace(options or Options(), **keywords)
     read = read_job(job, given.changes, given.environment)
     sites = sites_of(given.data, given.clients, read.spec.job.seed)
-    _check(given)
+    _check(given, sites)
     with tempfile.TemporaryDirectory(prefix="fedelta-simulation-") as folder:
         return _Run(given, read, sites, Path(folder)).run(learner)
 
 
-def _check(options: Options) -> None:
+def _check(options: Options, sites: Sites) -> None:
     """Raises `ConfigError` before anything is begun."""
     if options.workers < 1 or options.resident < 1:
         raise ConfigError("workers and resident must be at least 1")
+    factors = options.delays.factors if isinstance(options.delays, Scaled) else {}
+    stranger = next((name for name in factors if name not in sites.names), None)
+    if stranger is not None:
+        raise ConfigError(f"no client {stranger!r} is there to be slow; they are {sites.names[0]} to {sites.names[-1]}")
     if options.out is not None and options.out.exists() and not options.force:
         raise ConfigError(f"{options.out} exists already; it is overwritten only with --force (force=True)")
 
@@ -116,8 +119,15 @@ class _Run:
             with pool_of(self._setting(learner), self._options.workers) as pool:
                 self._simulation.run(pool)
         except KeyboardInterrupt:
-            raise SimulationInterrupted(self._history()) from None
-        return self._history()
+            raise SimulationInterrupted(self._history("interrupted")) from None
+        return self._history(self._standstill() if self._simulation.job.runnable else "")
+
+    def _standstill(self) -> str:
+        """Why nothing can happen any more. Raises `ConfigError` where the job cannot begin to train."""
+        waits = self._simulation.waiting_for()
+        if not self._simulation.chronicle.trained:
+            raise ConfigError(f"the job would wait for ever: {waits}")
+        return waits
 
     def _setting(self, learner: LearnerSource) -> Setting:
         spec = self._job.spec
@@ -132,13 +142,10 @@ class _Run:
             resident=self._options.resident,
         )
 
-    def _history(self) -> History:
+    def _history(self, reason: str) -> History:
+        """What there is. `reason`: why there is no more, where the job does not say it."""
         found = self._simulation.chronicle
-        if self._simulation.job.runnable:
-            waits = self._simulation.waiting_for()
-            if found.state is JobState.QUEUED and waits:
-                raise ConfigError(f"the job would wait for ever: {waits}")
-            found.reason = waits
+        found.reason = reason or found.reason
         return found.history(self._sites.names, self._simulation.now, self._written())
 
     def _written(self) -> Path | None:
