@@ -53,6 +53,10 @@ class Steps(Learner):
     def diverge(self, model: Model, _task: Task) -> None:
         model["bias"][3] = np.nan
 
+    def shout(self, model: Model, _task: Task) -> None:
+        for name in ("weight", "bias"):
+            model[name] += np.float32(1e6)
+
     def stumble(self, _model: Model, _task: Task) -> None:
         raise ValueError("the scanner is off")
 
