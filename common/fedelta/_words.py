@@ -1,6 +1,7 @@
 """Numbers, sizes and times in words."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 
@@ -35,8 +36,37 @@ def span(seconds: float) -> str:
 
 
 def numbers(metrics: Mapping[str, float]) -> str:
-    """Metrics for people: "accuracy 0.9432  loss 0.2"."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
+    """Metrics for people: "accuracy 0.9432  loss 0.2"; of groups (recall/0, recall/1, ...) the range."""
+    plain, groups = grouped(metrics)
+    words = {name: f"{name} {value:.4g}" for name, value in plain.items()}
+    words |= {name: f"{name}/* {_extent(found.values())}" for name, found in groups.items()}
+    return "  ".join(words[name] for name in sorted(words))
+
+
+def averages(metrics: Mapping[str, float], central: Mapping[str, float]) -> str:
+    """What an evaluation gave, for people: the averages over the clients, then those of the central evaluation."""
+    found = numbers(metrics), numbers({f"central {name}": value for name, value in central.items()})
+    return "  ".join(part for part in found if part)
+
+
+def grouped(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The metrics, and those of classes and the like apart: "recall/3" is "3" of the group "recall"."""
+    groups: dict[str, dict[str, float]] = {}
+    for name in sorted(metrics, key=_naturally):
+        group, slash, member = name.partition("/")
+        if slash:
+            groups.setdefault(group, {})[member] = metrics[name]
+    return {name: metrics[name] for name in sorted(metrics) if "/" not in name}, groups
+
+
+def _extent(values: Iterable[float]) -> str:
+    found = list(values)
+    return f"{min(found):.4g} to {max(found):.4g}" if len(found) > 1 else f"{found[0]:.4g}"
+
+
+def _naturally(name: str) -> list[tuple[bool, int, str]]:
+    """Orders 2 before 10."""
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def when(time: datetime) -> str:

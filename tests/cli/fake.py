@@ -21,8 +21,8 @@ def job(job_id: str = "digits-1", state: int = pb.JOB_STATE_RUNNING) -> pb.Job:
     return found
 
 
-def closed_round(number: int) -> pb.Round:
-    """A round in which one of two clients counted."""
+def closed_round(number: int, *, evaluated: bool = True) -> pb.Round:
+    """A round in which one of two clients counted; its version is evaluated by now, or not."""
     return pb.Round(
         number=number,
         attempts=1,
@@ -40,10 +40,41 @@ def closed_round(number: int) -> pb.Round:
             ),
             pb.Participation(client="site-2", phase=pb.PHASE_TRAIN, outcome=pb.OUTCOME_LOST, reason="fell silent"),
         ],
-        metrics={"accuracy": 0.75},
+        metrics={"accuracy": 0.75} if evaluated else {},
         train_metrics={"loss": 0.5},
         digest=bytes([number]) * 32,
+        update_norm=0.125,
     )
+
+
+def evaluation(version: int, accuracy: float = 0.75) -> pb.Evaluation:
+    """An evaluation by one of two clients, and by the central one."""
+    found = pb.Evaluation(
+        version=version,
+        metrics={"accuracy": accuracy, "recall/0": 0.5, "recall/10": 0.25, "recall/9": 1.0},
+        central={"accuracy": 0.5},
+        clients=[
+            pb.Participation(
+                client="central",
+                phase=pb.PHASE_EVALUATE,
+                outcome=pb.OUTCOME_ACCEPTED,
+                examples=100,
+                metrics={"accuracy": 0.5},
+                central=True,
+            ),
+            pb.Participation(
+                client="site-1",
+                phase=pb.PHASE_EVALUATE,
+                outcome=pb.OUTCOME_ACCEPTED,
+                examples=10,
+                metrics={"accuracy": accuracy},
+            ),
+            pb.Participation(client="site-2", phase=pb.PHASE_EVALUATE, outcome=pb.OUTCOME_LATE, reason="too slow"),
+        ],
+        seconds=1.5,
+    )
+    found.spread["accuracy"].CopyFrom(pb.Spread(min=accuracy, median=accuracy, p90=accuracy, max=accuracy))
+    return found
 
 
 def state_event(sequence: int, state: int, reason: str = "") -> pb.JobEvent:
@@ -54,7 +85,13 @@ def state_event(sequence: int, state: int, reason: str = "") -> pb.JobEvent:
 
 def round_event(sequence: int, number: int) -> pb.JobEvent:
     """A round is closed."""
-    return pb.JobEvent(sequence=sequence, round_closed=pb.RoundClosed(round=closed_round(number)))
+    return pb.JobEvent(sequence=sequence, round_closed=pb.RoundClosed(round=closed_round(number, evaluated=False)))
+
+
+def evaluation_event(sequence: int, version: int, accuracy: float = 0.75) -> pb.JobEvent:
+    """The evaluation of a version is closed."""
+    closed = pb.EvaluationClosed(evaluation=evaluation(version, accuracy))
+    return pb.JobEvent(sequence=sequence, evaluation_closed=closed)
 
 
 class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
@@ -70,6 +107,8 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         self.steered: list[tuple[str, str, str]] = []
         self.uploads: list[tuple[pb.UploadModelHeader, bytes]] = []
         self.events: list[pb.JobEvent] = []
+        self.evaluate_after = 0
+        """The sequence number that calls of EvaluateJob are answered with."""
         self.watches: list[int] = []
         """The `after_sequence` of each watch."""
         self.break_watch_after: list[int] = []
@@ -174,7 +213,7 @@ class FakeCoordinator(admin_pb2_grpc.AdminServiceServicer):
         job = self._job(request.job_id, context)
         versions = list(request.versions) or [job.rounds_done]
         self.steered.append(("evaluate", request.job_id, ",".join(map(str, versions))))
-        return pb.EvaluateJobResponse(versions=versions)
+        return pb.EvaluateJobResponse(versions=versions, after_sequence=self.evaluate_after)
 
     def ListClients(self, request: pb.ListClientsRequest, context: Any) -> pb.ListClientsResponse:
         del request, context

@@ -7,6 +7,8 @@ from typing import Any
 from fedelta.admin import (
     ClientInfo,
     ClientState,
+    EvaluationClosed,
+    EvaluationInfo,
     Event,
     JobState,
     Outcome,
@@ -36,11 +38,18 @@ def opened(number: int, clients: tuple[str, ...], *, phase: Phase = Phase.TRAIN,
     return PhaseOpened(round=number, attempt=attempt, phase=phase, clients=clients)
 
 
-def ended(number: int, client: str, outcome: Outcome = Outcome.ACCEPTED, reason: str = "") -> ParticipationEnded:
+def ended(
+    number: int, client: str, outcome: Outcome = Outcome.ACCEPTED, reason: str = "", *, phase: Phase = Phase.TRAIN
+) -> ParticipationEnded:
     part = Participation(
-        client=client, phase=Phase.TRAIN, outcome=outcome, reason=reason, examples=10, metrics={}, seconds=0.8
+        client=client, phase=phase, outcome=outcome, reason=reason, examples=10, metrics={}, seconds=0.8
     )
     return ParticipationEnded(round=number, participation=part)
+
+
+def evaluated(version: int, central: Mapping[str, float] | None = None, **metrics: float) -> EvaluationClosed:
+    found = EvaluationInfo(version=version, metrics=metrics, spread={}, central=central or {}, clients=(), seconds=1.0)
+    return EvaluationClosed(evaluation=found)
 
 
 def closed(number: int, metrics: Mapping[str, float] | None = None) -> RoundClosed:

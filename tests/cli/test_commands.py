@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from fedelta.cli import main
 from fedelta.v1 import admin_pb2 as pb
-from tests.cli.fake import FakeCoordinator, closed_round, job, round_event, state_event
+from tests.cli.fake import FakeCoordinator, closed_round, evaluation, evaluation_event, job, round_event, state_event
 
 
 def fedelta(*words: object, coordinator: FakeCoordinator | None = None) -> Result:
@@ -31,12 +31,23 @@ def test_submit_wait_follows_the_job_and_says_how_it_ended(
 ) -> None:
     coordinator.jobs["digits-1"] = job(state=state)
     coordinator.jobs["digits-1"].reason = "because"
-    coordinator.events = [state_event(1, pb.JOB_STATE_RUNNING), round_event(2, 1), state_event(3, state, "because")]
+    coordinator.jobs["digits-1"].rounds.append(closed_round(1))
+    coordinator.jobs["digits-1"].rounds_done = 1
+    coordinator.jobs["digits-1"].evaluations.append(evaluation(1))
+    coordinator.events = [
+        state_event(1, pb.JOB_STATE_RUNNING),
+        round_event(2, 1),
+        evaluation_event(3, 1),
+        state_event(4, state, "because"),
+    ]
     result = fedelta("job", "submit", job_file, "--wait", coordinator=coordinator)
     assert result.exit_code == exit_code
-    assert "round 1: 1 of 2 clients  accuracy 0.75  4 kB up  8 kB down  0.25 s" in result.stdout
-    assert "because" in result.stdout
-    assert result.stdout.split()[-1] == "digits-1"
+    *_, closed, evaluated, ended, told = result.stdout.splitlines()
+    assert closed.endswith("round 1: 1 of 2 clients  loss 0.5  4 kB up  8 kB down  0.25 s")
+    results = "accuracy 0.75  recall/* 0.25 to 1  central accuracy 0.5"
+    assert evaluated.endswith(f"version 1: 1 of 2 clients  {results}  1.50 s")
+    assert ended.endswith(": because")
+    assert told.endswith(f" after 1 round, {results} (because): digits-1")
 
 
 def test_a_wrong_job_file_is_one_line_and_exit_code_2(coordinator: FakeCoordinator, job_file: Path) -> None:
@@ -80,6 +91,8 @@ def test_show_json_has_the_documented_shape(coordinator: FakeCoordinator) -> Non
                         "examples": 10,
                         "metrics": {"loss": 0.5},
                         "seconds": 0.125,
+                        "staleness": 0,
+                        "central": False,
                     },
                     {
                         "client": "site-2",
@@ -89,15 +102,35 @@ def test_show_json_has_the_documented_shape(coordinator: FakeCoordinator) -> Non
                         "examples": 0,
                         "metrics": {},
                         "seconds": 0.0,
+                        "staleness": 0,
+                        "central": False,
                     },
                 ],
                 "metrics": {"accuracy": 0.75},
                 "train_metrics": {"loss": 0.5},
                 "digest": "01" * 32,
+                "update_norm": 0.125,
             }
         ],
         "best_version": 1,
         "origin": "other-1@7",
+        "evaluations": [],
+        "pruned_versions": [],
+    }
+
+
+def test_show_json_has_evaluations_with_their_spread(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job()
+    coordinator.jobs["digits-1"].evaluations.append(evaluation(1))
+    (found,) = json.loads(fedelta("job", "show", "digits-1", "--json", coordinator=coordinator).stdout)["evaluations"]
+    clients = [(each["client"], each["outcome"], each["central"]) for each in found.pop("clients")]
+    assert clients == [("central", "accepted", True), ("site-1", "accepted", False), ("site-2", "late", False)]
+    assert found == {
+        "version": 1,
+        "metrics": {"accuracy": 0.75, "recall/0": 0.5, "recall/10": 0.25, "recall/9": 1.0},
+        "spread": {"accuracy": {"min": 0.75, "median": 0.75, "p90": 0.75, "max": 0.75}},
+        "central": {"accuracy": 0.5},
+        "seconds": 1.5,
     }
 
 
@@ -119,21 +152,44 @@ def test_show_sums_up_a_job_and_marks_the_best_round(coordinator: FakeCoordinato
     coordinator.jobs["digits-1"].origin = "other-1@7"
     coordinator.jobs["digits-1"].rounds.extend([closed_round(1), closed_round(2)])
     coordinator.jobs["digits-1"].rounds[1].attempts = 3
+    coordinator.jobs["digits-1"].rounds[1].clients[0].staleness = 3
     coordinator.jobs["digits-1"].rounds_done = 2
     coordinator.jobs["digits-1"].best_version = 1
+    coordinator.jobs["digits-1"].evaluations.append(evaluation(1))
     assert fedelta("job", "show", "digits-1", coordinator=coordinator).stdout.splitlines() == [
         "digits-1: finished",
         f"submitted  {WHEN}",
         "starts     from other-1@7",
         "rounds     2 of 2, 0.50 s in all, 0.25 s each",
         "traffic    8 kB up  16 kB down",
-        "model      version 2  020202020202  accuracy 0.75",
-        "best       version 1  010101010101  accuracy 0.75",
-        "     1  1 of 2 clients  accuracy 0.75  4 kB up  8 kB down  0.25 s  best",
+        "model      version 2  020202020202",
+        "best       version 1  010101010101  accuracy 0.75  recall/* 0.25 to 1  central accuracy 0.5",
+        "     1  1 of 2 clients  accuracy 0.75  4 kB up  8 kB down  0.25 s  changed by 0.125  best",
         "        site-2 lost (train): fell silent",
-        "     2  1 of 2 clients  attempt 3  accuracy 0.75  4 kB up  8 kB down  0.25 s",
+        "     2  1 of 2 clients  attempt 3  accuracy 0.75  4 kB up  8 kB down  0.25 s  changed by 0.125  staleness 3",
         "        site-2 lost (train): fell silent",
+        "evaluations",
+        "  version  metric    mean  min   median  p90   max   central  clients",
+        "  1        accuracy  0.75  0.75  0.75    0.75  0.75  0.5      1 of 2 clients",
+        "  recall of version 1: 0: 0.5, 9: 1, 10: 0.25",
+        "        version 1: site-2 late (evaluate): too slow",
     ]
+
+
+def test_show_tells_the_last_evaluations_of_many_and_the_best(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = found = job()
+    found.evaluations.extend(evaluation(version) for version in range(20))
+    found.best_version = 3
+    for name in [name for name in found.evaluations[19].metrics if name != "accuracy"]:
+        del found.evaluations[19].metrics[name]
+    found.evaluations[19].metrics.update({f"recall/{number}": number / 200 for number in range(200)})
+    lines = fedelta("job", "show", "digits-1", coordinator=coordinator).stdout.splitlines()
+    table = lines[lines.index("evaluations, the last 5 and the best") + 2 :]
+    assert [line.split()[0] for line in table[:6]] == ["3", "15", "16", "17", "18", "19"]
+    classes = " ".join(line.strip() for line in table[6:] if "late" not in line)
+    assert classes.startswith("recall of version 19: 0: 0, 1: 0.005, 2: 0.01, ")
+    assert classes.endswith("49: 0.245, and 150 more")
+    assert max(map(len, table)) <= 100
 
 
 def test_show_of_a_job_without_rounds(coordinator: FakeCoordinator) -> None:
@@ -190,6 +246,13 @@ def test_clients_json(coordinator: FakeCoordinator) -> None:
     coordinator.clients.append(pb.Client(name="site-1", state=pb.CLIENT_STATE_IDLE, learners=["digits:Digits"]))
     (client,) = json.loads(fedelta("clients", "--json", coordinator=coordinator).stdout)
     assert (client["name"], client["state"], client["learners"]) == ("site-1", "idle", ["digits:Digits"])
+
+
+def test_a_client_that_evaluates_only_is_known_by_it(coordinator: FakeCoordinator) -> None:
+    coordinator.clients.append(pb.Client(name="central", state=pb.CLIENT_STATE_IDLE, evaluates_only=True))
+    assert "idle, evaluates only" in fedelta("clients", coordinator=coordinator).stdout
+    (client,) = json.loads(fedelta("clients", "--json", coordinator=coordinator).stdout)
+    assert client["evaluates_only"] is True
 
 
 def test_clients_are_listed_with_their_labels_and_what_they_decline(coordinator: FakeCoordinator) -> None:
@@ -270,12 +333,66 @@ def test_model_show_lists_the_versions_of_a_job(coordinator: FakeCoordinator) ->
     coordinator.jobs["digits-1"] = job()
     coordinator.jobs["digits-1"].initial_digest = b"\xab" * 32
     coordinator.jobs["digits-1"].rounds.append(closed_round(1))
-    coordinator.jobs["digits-1"].best_version = 1
+    coordinator.jobs["digits-1"].rounds.append(closed_round(2))
+    coordinator.jobs["digits-1"].evaluations.append(evaluation(2))
+    coordinator.jobs["digits-1"].best_version = 2
+    coordinator.jobs["digits-1"].pruned_versions.append(1)
     result = fedelta("model", "show", "digits-1", coordinator=coordinator)
-    lines = [line.split() for line in result.stdout.splitlines()[1:]]
-    assert lines == [["0", "ab" * 6], ["1", "01" * 6, "accuracy", "0.75", "best"]]
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()[1:]]
+    results = "accuracy 0.75 recall/* 0.25 to 1 central accuracy 0.5"
+    assert lines == [f"0 {'ab' * 6}", f"1 {'01' * 6} pruned", f"2 {'02' * 6} {results} best"]
     shown = json.loads(fedelta("model", "show", "digits-1", "--json", coordinator=coordinator).stdout)
-    assert [(version["version"], version["best"]) for version in shown] == [(0, False), (1, True)]
+    assert [(each["version"], each["best"], each["pruned"]) for each in shown] == [
+        (0, False, False),
+        (1, False, True),
+        (2, True, False),
+    ]
+    assert [(each["metrics"].get("accuracy"), each["central"]) for each in shown] == [
+        (None, {}),
+        (None, {}),
+        (0.75, {"accuracy": 0.5}),
+    ]
+
+
+def test_evaluate_shows_each_clients_value_for_each_version(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_FINISHED)
+    coordinator.jobs["digits-1"].best_version = 2
+    coordinator.evaluate_after = 5
+    # Version 1 was evaluated before, and others are meanwhile.
+    found = [(5, 1, 0.125), (6, 7, 0.5), (7, 2, 0.75), (8, 1, 0.25), (9, 1, 1.0)]
+    coordinator.events = [evaluation_event(*each) for each in found]
+    words = ("job", "evaluate", "digits-1", "--version", 1, "--version", "best")
+    assert fedelta(*words, coordinator=coordinator).stdout.splitlines() == [
+        "evaluating versions 1, 2 of digits-1",
+        "accuracy         version 1  version 2",
+        "site-1           0.25       0.75",
+        "site-2           late       late",
+        "central          0.5        0.5",
+        "mean of clients  0.25       0.75",
+    ]
+    assert coordinator.steered == [("evaluate", "digits-1", "1,2")]
+    shown = json.loads(fedelta(*words, "--json", coordinator=coordinator).stdout)
+    assert [(each["version"], each["metrics"]["accuracy"]) for each in shown] == [(1, 0.25), (2, 0.75)]
+
+
+def test_evaluate_without_waiting_and_without_the_metric(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_FINISHED)
+    coordinator.jobs["digits-1"].rounds.extend([closed_round(1), closed_round(2)])
+    begun = fedelta("job", "evaluate", "digits-1", "--no-wait", coordinator=coordinator)
+    assert (begun.exit_code, begun.stdout) == (0, "evaluating version 2 of digits-1\n")
+    coordinator.events = [evaluation_event(1, 2)]
+    refused = fedelta("job", "evaluate", "digits-1", "--metric", "auc", coordinator=coordinator)
+    assert (refused.exit_code, refused.stderr) == (5, "error: no client reported 'auc', but accuracy\n")
+    refused = fedelta("job", "evaluate", "digits-1", "--version", "best", coordinator=coordinator)
+    assert "has no best version" in refused.stderr
+
+
+def test_evaluate_says_where_a_job_ended_without_the_results(coordinator: FakeCoordinator) -> None:
+    coordinator.jobs["digits-1"] = job(state=pb.JOB_STATE_STOPPED)
+    coordinator.events = [evaluation_event(1, 1)]
+    refused = fedelta("job", "evaluate", "digits-1", "--version", 0, "--version", 1, coordinator=coordinator)
+    assert refused.exit_code == 5
+    assert "ended before these versions were evaluated: 0" in refused.stderr
 
 
 def test_an_unknown_command_names_the_nearest() -> None:

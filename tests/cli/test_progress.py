@@ -2,7 +2,7 @@
 
 from fedelta.admin import JobExtended, JobState, Outcome, Phase, PhaseExtended, RoundFailed, VersionMade
 from fedelta.cli._progress import Progress, away, with_clients
-from tests.cli.following import at, client, closed, ended, opened, state, told
+from tests.cli.following import at, client, closed, ended, evaluated, opened, state, told
 
 AB = ("a", "b")
 
@@ -15,11 +15,35 @@ def test_a_phase_is_open_until_its_round_is_closed() -> None:
     known = told((1, ended(1, "b", Outcome.LOST)), progress=known)
     assert known.open is not None
     assert known.open.complete
-    known = told((2, opened(1, AB, phase=Phase.EVALUATE)), progress=known)
+    known = told((3, closed(1)), progress=known)
+    assert (known.open, known.rounds_done, known.metrics) == (None, 1, {"loss": 0.25})
+
+
+def test_an_evaluation_is_open_beside_the_rounds_that_follow_it() -> None:
+    known = told((0, state(JobState.RUNNING)), (0, opened(1, AB)), (1, closed(1)))
+    known = told((1, opened(1, AB, phase=Phase.EVALUATE)), (1, opened(2, AB)), progress=known)
+    known = told((2, ended(2, "a")), (2, ended(1, "b", phase=Phase.EVALUATE)), progress=known)
     assert known.open is not None
-    assert (known.open.phase, known.open.ended) == (Phase.EVALUATE, {})
-    known = told((3, closed(1, {"accuracy": 0.5})), progress=known)
-    assert (known.open, known.rounds_done, known.metrics) == (None, 1, {"accuracy": 0.5})
+    assert known.shown is known.open
+    assert (known.open.round, set(known.open.ended)) == (2, {"a"})
+    assert {version: set(phase.ended) for version, phase in known.evaluations.items()} == {1: {"b"}}
+    known = told((3, closed(2)), (3, opened(2, AB, phase=Phase.EVALUATE)), progress=known)
+    assert known.shown is not None
+    assert (known.shown.phase, known.shown.round, set(known.evaluations)) == (Phase.EVALUATE, 1, {1, 2})
+    known = told((4, evaluated(1, accuracy=0.5)), progress=known)
+    assert (known.evaluated, known.metrics, set(known.evaluations)) == (1, {"accuracy": 0.5}, {2})
+
+
+def test_of_evaluations_that_close_out_of_order_the_newest_version_counts() -> None:
+    known = told((0, evaluated(2, accuracy=0.75, central={"accuracy": 0.7})), (1, evaluated(1, accuracy=0.5)))
+    assert (known.evaluated, known.metrics, known.central) == (2, {"accuracy": 0.75}, {"accuracy": 0.7})
+    known = told((2, evaluated(3)), (2, closed(4)), progress=known)
+    assert (known.evaluated, known.metrics) == (2, {"accuracy": 0.75})
+
+
+def test_before_evaluations_overlapped_a_round_had_its_own() -> None:
+    known = told((0, opened(1, AB)), (1, closed(1, {"accuracy": 0.5})), (2, closed(2)))
+    assert (known.evaluated, known.metrics) == (1, {"accuracy": 0.5})
 
 
 def test_clients_that_take_the_place_of_others_are_counted() -> None:
@@ -36,14 +60,15 @@ def test_what_ends_without_a_round_closes_the_phase_too() -> None:
         is None
     )
     assert told(opening, (1, state(JobState.STOPPED))).open is None
-    # The others of a paused job's open round may finish, and a version is made before the evaluation.
+    assert not told((0, opened(1, AB, phase=Phase.EVALUATE)), (1, state(JobState.STOPPED))).evaluations
+    # The others of a paused job's open round may finish, and a version is made before its round is closed.
     assert told(opening, (1, state(JobState.PAUSED))).open is not None
     assert told(opening, (1, VersionMade(version=1, digest="", length=1))).open is not None
 
 
-def test_traffic_adds_up_and_metrics_are_the_latest() -> None:
-    known = told((0, opened(1, AB)), (1, closed(1, {"accuracy": 0.5})), (2, closed(2)))
-    assert (known.bytes_up, known.bytes_down, known.metrics) == (2000, 6000, {"loss": 0.25})
+def test_traffic_adds_up() -> None:
+    known = told((0, opened(1, AB)), (1, closed(1)), (2, closed(2)))
+    assert (known.bytes_up, known.bytes_down) == (2000, 6000)
 
 
 def test_time_left_follows_from_the_rounds_of_late() -> None:
@@ -55,6 +80,8 @@ def test_time_left_follows_from_the_rounds_of_late() -> None:
     assert known.seconds_left(at(25)) == 17 * 3
     assert known.seconds_left(at(26)) == 17 * 3 - 1
     assert known.seconds_left(at(99)) == 16 * 3
+    # After the last round it waits for evaluations, which may take any time.
+    assert told((99, closed(20)), progress=known).seconds_left(at(99)) is None
 
 
 def test_a_pause_is_no_part_of_a_round() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fedelta.v1 import admin_pb2 as pb
-from tests.cli.fake import FakeCoordinator, job, round_event, state_event
+from tests.cli.fake import FakeCoordinator, evaluation_event, job, round_event, state_event
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 """What hides a terminal's cursor and shows it again."""
@@ -100,7 +100,8 @@ def held() -> Iterator[Held]:
         fake.events = [
             state_event(1, pb.JOB_STATE_RUNNING),
             round_event(2, 1),
-            pb.JobEvent(sequence=3, phase_opened=opened),
+            evaluation_event(3, 1),
+            pb.JobEvent(sequence=4, phase_opened=opened),
         ]
         busy = pb.Client(
             name="site-1",
@@ -158,7 +159,8 @@ def test_plain_lines_where_a_picture_is_not_wanted(held: Held, words: list[str],
         lines = it.text.replace("\r", "").splitlines()
         assert [line.split(maxsplit=1)[1] for line in lines] == [
             "running",
-            "round 1: 1 of 2 clients  accuracy 0.75  4 kB up  8 kB down  0.25 s",
+            "round 1: 1 of 2 clients  loss 0.5  4 kB up  8 kB down  0.25 s",
+            "version 1: 1 of 2 clients  accuracy 0.75  recall/* 0.25 to 1  central accuracy 0.5  1.50 s",
             "round 2: training on 2 clients",
             "finished",
         ]

@@ -158,6 +158,10 @@ class JobInfo:
     pruned_versions: tuple[int, ...] = ()
     """The versions whose files the coordinator gave up."""
 
+    def evaluation(self, version: int) -> EvaluationInfo | None:
+        """The closed evaluation of a version; None: there is none."""
+        return next((each for each in self.evaluations if each.version == version), None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClientInfo:

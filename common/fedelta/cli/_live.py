@@ -11,14 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from fedelta._printable import printable
-from fedelta._words import numbers, plural, size, span
+from fedelta._words import averages, plural, size, span
 from fedelta.admin import ClientState, JobState, Outcome, Phase
 from fedelta.cli._describe import DOING
 from fedelta.cli._progress import OpenPhase, Progress
 
-_OTHER_LINES = 9
+_OTHER_LINES = 11
 """Lines of the picture that are not clients, at most."""
 _MOST_CLIENTS = 12
+_MOST_EVALUATIONS = 2
 _LONGEST_NAME = 24
 _LONGEST_BAR = 30
 _SHORTEST_BAR = 8
@@ -30,7 +31,7 @@ _STYLES = {"at work": "", "waiting": "dim", "without result": "red", "done": "gr
 
 @dataclass(frozen=True)
 class Row:
-    """A client in the open phase."""
+    """A client in the phase that is shown."""
 
     client: str
     kind: str
@@ -44,11 +45,12 @@ def picture(progress: Progress, now: datetime, *, width: int, height: int) -> Re
     lines: list[RenderableType] = [_headline(progress, now, width)]
     if progress.reason:
         lines.append(_text(progress.reason, "yellow"))
-    if progress.open is not None:
-        lines.append(_text(_phase_line(progress.open, now)))
-        lines += _clients(rows(progress), width, max(1, min(_MOST_CLIENTS, height - _OTHER_LINES)))
-    elif progress.waiting_for:
+    if progress.open is None and progress.waiting_for:
         lines.append(_text(f"waiting for {progress.waiting_for}", "yellow"))
+    if progress.shown is not None:
+        lines.append(_text(_phase_line(progress.shown, now)))
+        lines += _clients(rows(progress), width, max(1, min(_MOST_CLIENTS, height - _OTHER_LINES)))
+    lines += [_text(line, "dim") for line in _beside(progress, now)]
     lines += [_text(line, "dim") for line in _declined(progress)]
     lines += [_text(line) for line in _results(progress)]
     if progress.away_since is not None:
@@ -92,15 +94,27 @@ def _whole(seconds: float) -> str:
 def _phase_line(phase: OpenPhase, now: datetime) -> str:
     again = f", attempt {phase.attempt}" if phase.attempt > 1 else ""
     done = f"{len(phase.ended)} of {plural(len(phase.clients), 'client')} done"
-    doing = "averaging" if phase.complete and phase.phase is Phase.TRAIN else f"{DOING[phase.phase]}: {done}"
+    of = f" version {phase.round}" if phase.phase is Phase.EVALUATE else ""
+    doing = "averaging" if phase.complete and phase.phase is Phase.TRAIN else f"{DOING[phase.phase]}{of}: {done}"
     return f"{doing}, {_whole((now - phase.since).total_seconds())}{again}"
 
 
+def _beside(progress: Progress, now: datetime) -> Iterator[str]:
+    """The evaluations that are under way beside what is shown; the newest of many."""
+    found = [progress.evaluations[version] for version in sorted(progress.evaluations, reverse=True)]
+    rest = [phase for phase in found if phase is not progress.shown]
+    # A line that says "and 1 more" could as well be that one.
+    shown = rest if len(rest) <= _MOST_EVALUATIONS else rest[: _MOST_EVALUATIONS - 1]
+    yield from (_phase_line(phase, now) for phase in shown)
+    if rest[len(shown) :]:
+        yield f"and {plural(len(rest) - len(shown), 'more evaluation')}"
+
+
 def rows(progress: Progress) -> list[Row]:
-    """The clients of the open phase: first those that are waited for, each kind by name."""
-    if progress.open is None:
+    """The clients of the phase that is shown: first those that are waited for, each kind by name."""
+    if progress.shown is None:
         return []
-    found = [_row(progress, progress.open, name) for name in progress.open.clients]
+    found = [_row(progress, progress.shown, name) for name in progress.shown.clients]
     return sorted(found, key=lambda row: (list(_STYLES).index(row.kind), row.client))
 
 
@@ -115,10 +129,19 @@ def _row(progress: Progress, phase: OpenPhase, name: str) -> Row:
         return Row(name, "waiting", 0.0, "")
     if client.state is ClientState.GONE:
         return Row(name, "waiting", 0.0, "not heard of")
-    first = next(iter(client.assignments), "")
-    if first and not first.startswith(f"{progress.job}."):
-        return Row(name, "waiting", 0.0, "works on another job")
+    elsewhere = _elsewhere(progress.job, phase, next(iter(client.assignments), ""))
+    if elsewhere:
+        return Row(name, "waiting", 0.0, elsewhere)
     return Row(name, "at work", client.progress, f"{client.progress:.0%}" if client.progress else "at work")
+
+
+def _elsewhere(job: str, phase: OpenPhase, assignment: str) -> str:
+    """What else a client works on, by the id of its assignment; empty: on its part of the phase, or on nothing."""
+    if not assignment.startswith(f"{job}."):
+        return "works on another job" if assignment else ""
+    number, _, kind, *_ = assignment.removeprefix(f"{job}.").split(".")
+    other = kind == Phase.EVALUATE and (kind, number) != (phase.phase, str(phase.round))
+    return f"evaluates version {number}" if other else ""
 
 
 def _clients(found: Sequence[Row], width: int, most: int) -> Iterator[RenderableType]:
@@ -147,8 +170,9 @@ def _declined(progress: Progress) -> Iterator[str]:
 
 
 def _results(progress: Progress) -> Iterator[str]:
-    if progress.metrics:
-        yield numbers(progress.metrics)
+    if progress.metrics or progress.central:
+        of = f"version {progress.evaluated}: " if progress.evaluated is not None else ""
+        yield f"{of}{averages(progress.metrics, progress.central)}"
     if progress.bytes_up or progress.bytes_down:
         yield f"{size(progress.bytes_up)} up  {size(progress.bytes_down)} down"
 

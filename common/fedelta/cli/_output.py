@@ -1,7 +1,7 @@
 """What commands print: tables for people, JSON for programs."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -23,7 +23,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: st
     elif sys.stdout.isatty():
         _draw(columns, found)
     else:
-        _align([list(columns), *found])
+        for line in aligned([list(columns), *found]):
+            click.echo(line)
 
 
 def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -38,8 +39,8 @@ def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def _align(rows: Sequence[Sequence[str]]) -> None:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The rows as lines, with the columns below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

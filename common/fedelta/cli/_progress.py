@@ -5,7 +5,7 @@ Nothing here draws or asks anybody: `_live` draws it, `_follow` feeds it.
 
 import functools
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -13,6 +13,7 @@ from typing import Any
 
 from fedelta.admin import (
     ClientInfo,
+    EvaluationClosed,
     Event,
     JobExtended,
     JobInfo,
@@ -60,8 +61,15 @@ class Progress:
     reason: str = ""
     rounds_done: int = 0
     open: OpenPhase | None = None
+    """The phase that the next version waits for."""
+    evaluations: Mapping[int, OpenPhase] = field(default_factory=dict)
+    """The evaluations that are open, by version; training goes on beside them."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Of the last evaluation, or else of the last training."""
+    """Of the newest version that was evaluated, or else of the last training."""
+    central: Mapping[str, float] = field(default_factory=dict)
+    """Of that version's central evaluation."""
+    evaluated: int | None = None
+    """That version. None: `metrics` are of training."""
     bytes_up: int = 0
     bytes_down: int = 0
     """In the closed rounds together."""
@@ -81,10 +89,15 @@ class Progress:
     def seconds_left(self, now: datetime) -> float | None:
         """An estimate of when the last round closes. None: there is nothing to estimate from."""
         a_round = self.round_seconds()
-        if a_round is None or self.state is not JobState.RUNNING:
+        if a_round is None or self.state is not JobState.RUNNING or self.rounds_done >= self.rounds_max:
             return None
         this_one = max(0.0, a_round - (now - self.marks[-1]).total_seconds())
         return this_one + a_round * max(0, self.rounds_max - self.rounds_done - 1)
+
+    @property
+    def shown(self) -> OpenPhase | None:
+        """The phase whose clients are of interest: what is waited for, the oldest evaluation where that is all."""
+        return self.open or next((self.evaluations[version] for version in sorted(self.evaluations)), None)
 
     def declined(self) -> dict[str, str]:
         """The clients that do not take part in the job, each with its reason."""
@@ -124,12 +137,14 @@ def _state_changed(what: StateChanged, progress: Progress, time: datetime) -> Pr
     if what.state is JobState.PAUSED or what.state.ended:
         # What lies between this and going on is no part of a round's time.
         found = replace(found, marks=())
-    return replace(found, open=None) if what.state.ended else found
+    return replace(found, open=None, evaluations={}) if what.state.ended else found
 
 
 @_after.register
 def _phase_opened(what: PhaseOpened, progress: Progress, time: datetime) -> Progress:
     opened = OpenPhase(round=what.round, attempt=what.attempt, phase=what.phase, clients=what.clients, since=time)
+    if what.phase is Phase.EVALUATE:
+        return replace(progress, evaluations={**progress.evaluations, what.round: opened})
     marks = progress.marks or ((time,) if what.phase is Phase.TRAIN else ())
     return replace(progress, open=opened, waiting_for="", marks=marks)
 
@@ -137,19 +152,30 @@ def _phase_opened(what: PhaseOpened, progress: Progress, time: datetime) -> Prog
 @_after.register
 def _phase_extended(what: PhaseExtended, progress: Progress, time: datetime) -> Progress:
     del time
-    if progress.open is None:
-        return progress
-    clients = tuple(sorted((*progress.open.clients, *what.clients)))
-    return replace(progress, open=replace(progress.open, clients=clients))
+
+    def extended(phase: OpenPhase) -> OpenPhase:
+        return replace(phase, clients=tuple(sorted((*phase.clients, *what.clients))))
+
+    return _in_phase(progress, what.round, what.phase, extended)
 
 
 @_after.register
 def _participation_ended(what: ParticipationEnded, progress: Progress, time: datetime) -> Progress:
     del time
-    if progress.open is None:
-        return progress
-    ended = {**progress.open.ended, what.participation.client: what.participation}
-    return replace(progress, open=replace(progress.open, ended=ended))
+    part = what.participation
+
+    def without(phase: OpenPhase) -> OpenPhase:
+        return replace(phase, ended={**phase.ended, part.client: part})
+
+    return _in_phase(progress, what.round, part.phase, without)
+
+
+def _in_phase(progress: Progress, number: int, phase: Phase, change: Callable[[OpenPhase], OpenPhase]) -> Progress:
+    """What is known after something happened in an open phase."""
+    if phase is not Phase.EVALUATE:
+        return replace(progress, open=change(progress.open)) if progress.open is not None else progress
+    found = progress.evaluations.get(number)
+    return replace(progress, evaluations={**progress.evaluations, number: change(found)}) if found else progress
 
 
 @_after.register
@@ -162,15 +188,30 @@ def _version_made(what: VersionMade, progress: Progress, time: datetime) -> Prog
 @_after.register
 def _round_closed(what: RoundClosed, progress: Progress, time: datetime) -> Progress:
     closed = what.round
+    if closed.metrics:
+        # It waited for its evaluation: a coordinator of before evaluations overlapped.
+        progress = replace(progress, metrics=closed.metrics, evaluated=closed.number)
+    elif progress.evaluated is None:
+        progress = replace(progress, metrics=closed.train_metrics or progress.metrics)
     return replace(
         progress,
         rounds_done=closed.number,
         open=None,
-        metrics=closed.metrics or closed.train_metrics or progress.metrics,
         bytes_up=progress.bytes_up + closed.bytes_up,
         bytes_down=progress.bytes_down + closed.bytes_down,
         marks=(*progress.marks, time)[-_MARKS_KEPT:] if progress.marks else (),
     )
+
+
+@_after.register
+def _evaluation_closed(what: EvaluationClosed, progress: Progress, time: datetime) -> Progress:
+    del time
+    found = what.evaluation
+    others = {version: phase for version, phase in progress.evaluations.items() if version != found.version}
+    progress = replace(progress, evaluations=others)
+    if found.version < (progress.evaluated or 0) or not (found.metrics or found.central):
+        return progress
+    return replace(progress, metrics=found.metrics, central=found.central, evaluated=found.version)
 
 
 @_after.register

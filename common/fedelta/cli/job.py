@@ -1,4 +1,4 @@
-"""`fedelta job`: submit, list, show, watch, stop, pause, resume and extend jobs."""
+"""`fedelta job`: submit, list, show, watch, stop, pause, resume, extend and evaluate jobs."""
 
 import os
 from pathlib import Path
@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from fedelta._words import numbers, plural
+from fedelta._words import plural
 from fedelta.cli._complete import job_argument
 from fedelta.cli._config import print_layers, print_options
 from fedelta.cli._exit import ExitCode
 from fedelta.cli._options import connect, json_option, plain_option, server_options
 from fedelta.cli._output import print_json, print_table
 from fedelta.cli._submission import submission
+from fedelta.cli._version_name import VersionName
 
 if TYPE_CHECKING:
     from fedelta.admin import AdminClient, JobInfo, JobState
+    from fedelta.config import Version
 
 
 @click.group()
@@ -111,10 +113,11 @@ def wait_for(admin: "AdminClient", job_id: str, plain: bool) -> int:
 
 def _ending(info: "JobInfo") -> str:
     """How a job ended; its id is the last word."""
+    from fedelta.cli._show import results
+
     why = f" ({info.reason})" if info.reason else ""
-    last = next((numbers(closed.metrics) for closed in reversed(info.rounds) if closed.metrics), "")
-    results = f", {last}" if last else ""
-    return f"{info.state} after {plural(info.rounds_done, 'round')}{results}{why}: {info.id}"
+    last = next(filter(None, (results(info, closed.number) for closed in reversed(info.rounds))), "")
+    return f"{info.state} after {plural(info.rounds_done, 'round')}{f', {last}' if last else ''}{why}: {info.id}"
 
 
 def _exit_code(state: "JobState") -> int:
@@ -238,3 +241,46 @@ def extend(job_id: str, rounds: int | None, to: int | None, server: str) -> None
         wanted = to if to is not None else admin.get(job_id).rounds_max + (rounds or 0)
         admin.extend(job_id, wanted)
     click.echo(f"{job_id} runs {plural(wanted, 'round')} in all")
+
+
+@job.command()
+@job_argument
+@click.option(
+    "--version",
+    "versions",
+    type=VersionName(),
+    multiple=True,
+    default=("latest",),
+    show_default="latest",
+    help="A version: a number (0: the initial one), best or latest; may be given several times.",
+)
+@click.option("--metric", metavar="NAME", help="What to show.  [default: accuracy, or loss, or what there is]")
+@click.option("--wait/--no-wait", default=True, help="Wait for the results and show them.  [default: wait]")
+@json_option
+@server_options
+def evaluate(
+    job_id: str, versions: "tuple[Version, ...]", metric: str | None, wait: bool, as_json: bool, server: str
+) -> None:
+    """Have every client evaluate versions of a job on its own data, and show who measured what.
+
+    \b
+    Examples:
+      fedelta job evaluate digits-1 --version best --version latest
+      fedelta job evaluate digits-1 --version 1 --version 5 --version 10 --metric loss
+
+    The job may have ended. The results take the place of earlier ones of the same versions in `fedelta job show`.
+    """
+    from fedelta.cli._cross_site import chosen_metric, columns, rows
+
+    with connect(server) as admin:
+        begun = admin.evaluate(job_id, versions)
+        which = ("version " if len(begun.versions) == 1 else "versions ") + ", ".join(map(str, begun.versions))
+        click.echo(f"evaluating {which} of {job_id}", err=as_json)
+        found = sorted(admin.evaluated(job_id, begun), key=lambda each: each.version) if wait else []
+    if not wait:
+        return
+    if as_json:
+        print_json(found)
+        return
+    shown = chosen_metric(found, metric)
+    print_table(columns(found, shown), rows(found, shown), "")

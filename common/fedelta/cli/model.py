@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedelta._words import numbers, short, size
+from fedelta._words import short, size
 from fedelta.cli import _complete
 from fedelta.cli._complete import job_argument
 from fedelta.cli._options import connect, insecure_option, json_option, server_options
@@ -164,22 +164,39 @@ def show(what: str, server: str, as_json: bool) -> None:
         return
     with connect(server) as admin:
         info = admin.get(what)
-    rows = list(_versions(info))
+    _show_versions(info, as_json)
+
+
+def _show_versions(info: "JobInfo", as_json: bool) -> None:
+    from fedelta.cli._show import results
+
     if as_json:
-        print_json([dict(zip(("version", "digest", "metrics", "best"), row, strict=True)) for row in rows])
-    else:
-        shown = [
-            (str(number), short(digest), numbers(metrics), "best" * best) for number, digest, metrics, best in rows
-        ]
-        print_table(("version", "digest", "metrics", ""), shown, f"{info.id} has no model yet")
+        print_json([_plain(info, number, digest) for number, digest in _digests(info)])
+        return
+    marks = {**dict.fromkeys(info.pruned_versions, "pruned"), info.best_version: "best"}
+    rows = [(str(each), short(digest), results(info, each), marks.get(each, "")) for each, digest in _digests(info)]
+    print_table(("version", "digest", "metrics", ""), rows, f"{info.id} has no model yet")
 
 
-def _versions(info: "JobInfo") -> Iterator[tuple[int, str, dict[str, float], bool]]:
-    """Version, digest and evaluation of each model of a job, and whether it is the best."""
+def _plain(info: "JobInfo", number: int, digest: str) -> dict[str, Any]:
+    """What `--json` shows of a version."""
+    found = info.evaluation(number)
+    return {
+        "version": number,
+        "digest": digest,
+        "metrics": found.metrics if found else {},
+        "central": found.central if found else {},
+        "best": number == info.best_version,
+        "pruned": number in info.pruned_versions,
+    }
+
+
+def _digests(info: "JobInfo") -> Iterator[tuple[int, str]]:
+    """The versions of a job's model, each with its digest."""
     if info.initial_digest:
-        yield 0, info.initial_digest, {}, False
+        yield 0, info.initial_digest
     for closed in info.rounds:
-        yield closed.number, closed.digest, dict(closed.metrics), closed.number == info.best_version
+        yield closed.number, closed.digest
 
 
 def _show_file(path: Path, as_json: bool) -> None:
