@@ -72,6 +72,7 @@ def evaluation(version: int, accuracy: float = 0.75) -> pb.Evaluation:
             pb.Participation(client="site-2", phase=pb.PHASE_EVALUATE, outcome=pb.OUTCOME_LATE, reason="too slow"),
         ],
         seconds=1.5,
+        bytes_down=1_000,
     )
     found.spread["accuracy"].CopyFrom(pb.Spread(min=accuracy, median=accuracy, p90=accuracy, max=accuracy))
     return found

@@ -48,7 +48,9 @@ def ended(
 
 
 def evaluated(version: int, central: Mapping[str, float] | None = None, **metrics: float) -> EvaluationClosed:
-    found = EvaluationInfo(version=version, metrics=metrics, spread={}, central=central or {}, clients=(), seconds=1.0)
+    found = EvaluationInfo(
+        version=version, metrics=metrics, spread={}, central=central or {}, clients=(), seconds=1.0, bytes_down=500
+    )
     return EvaluationClosed(evaluation=found)
 
 

@@ -131,6 +131,7 @@ def test_show_json_has_evaluations_with_their_spread(coordinator: FakeCoordinato
         "spread": {"accuracy": {"min": 0.75, "median": 0.75, "p90": 0.75, "max": 0.75}},
         "central": {"accuracy": 0.5},
         "seconds": 1.5,
+        "bytes_down": 1000,
     }
 
 
@@ -161,7 +162,7 @@ def test_show_sums_up_a_job_and_marks_the_best_round(coordinator: FakeCoordinato
         f"submitted  {WHEN}",
         "starts     from other-1@7",
         "rounds     2 of 2, 0.50 s in all, 0.25 s each",
-        "traffic    8 kB up  16 kB down",
+        "traffic    8 kB up  17 kB down",
         "model      version 2  020202020202",
         "best       version 1  010101010101  accuracy 0.75  recall/* 0.25 to 1  central accuracy 0.5",
         "     1  1 of 2 clients  accuracy 0.75  4 kB up  8 kB down  0.25 s  changed by 0.125  best",

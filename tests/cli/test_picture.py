@@ -62,7 +62,7 @@ def test_a_round_under_way(training: Progress) -> None:
         "evaluating version 3: 0 of 2 clients done, 1 s",
         "declined by site-9 (at night only)",
         "version 2: accuracy 0.9  loss 0.2  central accuracy 0.8",
-        "3 kB up  9 kB down",
+        "3 kB up  9.5 kB down",
     ]
 
 

@@ -67,8 +67,8 @@ def test_what_ends_without_a_round_closes_the_phase_too() -> None:
 
 
 def test_traffic_adds_up() -> None:
-    known = told((0, opened(1, AB)), (1, closed(1)), (2, closed(2)))
-    assert (known.bytes_up, known.bytes_down) == (2000, 6000)
+    known = told((0, opened(1, AB)), (1, closed(1)), (2, closed(2)), (2, evaluated(1)))
+    assert (known.bytes_up, known.bytes_down) == (2000, 6500)
 
 
 def test_time_left_follows_from_the_rounds_of_late() -> None:

@@ -60,6 +60,7 @@ def evaluation_info(message: pb.Evaluation) -> t.EvaluationInfo:
         central=dict(message.central),
         clients=tuple(map(participation, message.clients)),
         seconds=message.seconds,
+        bytes_down=message.bytes_down,
     )
 
 

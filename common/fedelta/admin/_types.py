@@ -102,6 +102,8 @@ class EvaluationInfo:
     clients: tuple[Participation, ...]
     seconds: float
     """From opening to closing."""
+    bytes_down: int = 0
+    """Payload of the models sent for it; they are in no round."""
 
 
 @dataclass(frozen=True, kw_only=True)

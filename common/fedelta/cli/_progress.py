@@ -72,7 +72,7 @@ class Progress:
     """That version. None: `metrics` are of training."""
     bytes_up: int = 0
     bytes_down: int = 0
-    """In the closed rounds together."""
+    """In the closed rounds and evaluations together."""
     marks: tuple[datetime, ...] = ()
     """When the first round that counts here was opened, then when each of the latest ones closed."""
     waiting_for: str = ""
@@ -208,7 +208,7 @@ def _evaluation_closed(what: EvaluationClosed, progress: Progress, time: datetim
     del time
     found = what.evaluation
     others = {version: phase for version, phase in progress.evaluations.items() if version != found.version}
-    progress = replace(progress, evaluations=others)
+    progress = replace(progress, evaluations=others, bytes_down=progress.bytes_down + found.bytes_down)
     if found.version < (progress.evaluated or 0) or not (found.metrics or found.central):
         return progress
     return replace(progress, metrics=found.metrics, central=found.central, evaluated=found.version)

@@ -470,10 +470,13 @@ class Evaluation(_message.Message):
     CENTRAL_FIELD_NUMBER: _builtins.int
     CLIENTS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    BYTES_DOWN_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version."""
     seconds: _builtins.float
     """Seconds from opening to closing."""
+    bytes_down: _builtins.int
+    """Payload bytes of models sent for it. Zero where the clients had the version already."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Averages over the clients, weighted by examples."""
@@ -499,10 +502,11 @@ class Evaluation(_message.Message):
         central: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         clients: _abc.Iterable[Global___Participation] | None = ...,
         seconds: _builtins.float = ...,
+        bytes_down: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["central", b"central", "clients", b"clients", "metrics", b"metrics", "seconds", b"seconds", "spread", b"spread", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_down", b"bytes_down", "central", b"central", "clients", b"clients", "metrics", b"metrics", "seconds", b"seconds", "spread", b"spread", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

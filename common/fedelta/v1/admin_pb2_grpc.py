@@ -123,7 +123,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams a job's events, past ones first. Ends when all is told of a job that has ended.
+        """Streams a job's events, past ones first. Ends when all is told of a job that has ended and is not evaluated any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

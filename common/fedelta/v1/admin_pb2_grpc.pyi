@@ -40,7 +40,7 @@ class AdminServiceStub:
     GetJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetJobRequest, _admin_pb2.GetJobResponse]
     """Everything about one job."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchJobRequest, _admin_pb2.WatchJobResponse]
-    """Streams a job's events, past ones first. Ends when all is told of a job that has ended."""
+    """Streams a job's events, past ones first. Ends when all is told of a job that has ended and is not evaluated any more."""
     StopJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.StopJobRequest, _admin_pb2.StopJobResponse]
     """Ends a job now; open assignments are cancelled, versions are kept."""
     PauseJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PauseJobRequest, _admin_pb2.PauseJobResponse]
@@ -70,7 +70,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetJobRequest, _admin_pb2.GetJobResponse]  # type: ignore[assignment]
     """Everything about one job."""
     WatchJob: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchJobRequest, _admin_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams a job's events, past ones first. Ends when all is told of a job that has ended."""
+    """Streams a job's events, past ones first. Ends when all is told of a job that has ended and is not evaluated any more."""
     StopJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.StopJobRequest, _admin_pb2.StopJobResponse]  # type: ignore[assignment]
     """Ends a job now; open assignments are cancelled, versions are kept."""
     PauseJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.PauseJobRequest, _admin_pb2.PauseJobResponse]  # type: ignore[assignment]
@@ -121,7 +121,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchJobResponse], _abc.AsyncIterator[_admin_pb2.WatchJobResponse]]:
-        """Streams a job's events, past ones first. Ends when all is told of a job that has ended."""
+        """Streams a job's events, past ones first. Ends when all is told of a job that has ended and is not evaluated any more."""
 
     @_abc_1.abstractmethod
     def StopJob(

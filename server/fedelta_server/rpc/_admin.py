@@ -80,7 +80,8 @@ class AdminService:
         while True:
             news = self._coordinator.news()
             # Read in this order: where the job has ended and nothing more is to be told, its end was told.
-            ended = self._coordinator.engine.book.job(request.job_id).state.ended
+            job = self._coordinator.engine.book.job(request.job_id)
+            ended = job.state.ended and not job.evaluations
             try:
                 await self._coordinator.settled()
             except StorageError:

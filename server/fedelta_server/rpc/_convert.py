@@ -57,6 +57,7 @@ def evaluation_message(closed: records.EvaluationClosed) -> pb.Evaluation:
         central=closed.central,
         clients=map(_participation, closed.clients),
         seconds=closed.seconds,
+        bytes_down=closed.bytes_down,
     )
     for name, each in spreads(closed.clients).items():
         found.spread[name].CopyFrom(pb.Spread(min=each.min, median=each.median, p90=each.p90, max=each.max))
