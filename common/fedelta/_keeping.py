@@ -45,7 +45,9 @@ class Kept:
             owner.removeprefix(before): tensors for owner, tensors in self.sections.items() if owner.startswith(before)
         }
 
-    def save(self, learner: Learner, own: Own, part: LocalTraining, name: str, keep: Mapping[str, Tensors]) -> bool:
+    def save(
+        self, learner: Learner, own: Own, part: LocalTraining, name: str, keep: Mapping[str, Mapping[str, Any]]
+    ) -> bool:
         """Writes what is to be found next time. Returns whether there was anything to write.
 
         `name` and `keep` are those of the part. Raises `LearnerError` naming what cannot be kept.

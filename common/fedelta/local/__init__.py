@@ -5,7 +5,7 @@ Nothing here imports torch before a part trains.
 
 from fedelta.local._exchange import given_by, read_shared
 from fedelta.local._facts import telling
-from fedelta.local._parts import Plain
+from fedelta.local._parts import FedDyn, FedNova, FedProx, FedSgd, Plain, Scaffold
 from fedelta.local._plan import KNOWN_FACTS, NO_PLAN, ClientPlan, client_plan, local_part, read_plan
 from fedelta.local._site import LocalResult, Site, Tensors
 
@@ -13,8 +13,13 @@ __all__ = [
     "KNOWN_FACTS",
     "NO_PLAN",
     "ClientPlan",
+    "FedDyn",
+    "FedNova",
+    "FedProx",
+    "FedSgd",
     "LocalResult",
     "Plain",
+    "Scaffold",
     "Site",
     "Tensors",
     "client_plan",

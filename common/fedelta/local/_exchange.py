@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedelta.local._site import LocalResult, Tensors
-from fedelta.models import on_cpu, read_arrays
-from fedelta.models._given import Given
+from fedelta.models import Given, on_cpu, read_arrays
 from fedelta.tensors import grouped, shared_group
 
 

@@ -35,13 +35,13 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalResult:
-    """What came of training."""
+    """What came of training. Tensors are numpy arrays or torch tensors, as `Tensors` has them."""
 
     result: TrainResult
     """What the learner said."""
-    keep: Mapping[str, Tensors] = field(default_factory=dict)
+    keep: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What shall be found again as `Site.kept`, once the update is folded. Only parts that keep state give it."""
-    shared: Mapping[str, Tensors] = field(default_factory=dict)
+    shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """How the client changed what the part shares, by name: sent with the update. What is left out did not change."""
-    update: Tensors | None = None
-    """The update itself. None: what training made of the model, less what it was before."""
+    update: Mapping[str, Any] | None = None
+    """The update itself, with zeros for what is left out. None: what training made of the model, less what it was."""

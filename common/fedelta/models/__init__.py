@@ -9,6 +9,7 @@ from pathlib import Path
 from fedelta.models._arrays import array_source, on_cpu, read_arrays
 from fedelta.models._bind import bind_model, is_torch_module
 from fedelta.models._files import Written
+from fedelta.models._given import Given
 from fedelta.models._sections import LEARNER, PERSONAL, read_sections, write_sections
 from fedelta.models._split import Bound, Own, Split, bind_split, split_model
 from fedelta.models._state import ModelState
@@ -27,6 +28,7 @@ __all__ = [
     "LEARNER",
     "PERSONAL",
     "Bound",
+    "Given",
     "ModelState",
     "Own",
     "Split",
