@@ -23,7 +23,15 @@ from fedelta.config._json import json_schema
 from fedelta.config._kinds import Notes
 from fedelta.config._layers import Layers
 from fedelta.config._origin import Version, parse_origin
-from fedelta.config._part import AggregatorPart, LocalPart, Part, SelectorPart, ServerOptimizerPart, StopPart
+from fedelta.config._part import (
+    AggregatorPart,
+    LocalPart,
+    Part,
+    SchedulePart,
+    SelectorPart,
+    ServerOptimizerPart,
+    StopPart,
+)
 from fedelta.config._secret import Secret
 from fedelta.config._size import Size
 from fedelta.config._sources import bind, layered
@@ -44,6 +52,7 @@ __all__ = [
     "Notes",
     "Part",
     "RoundsConfig",
+    "SchedulePart",
     "Secret",
     "SelectorPart",
     "ServerOptimizerPart",

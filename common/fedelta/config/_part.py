@@ -61,6 +61,13 @@ class ServerOptimizerPart(Part):
     DEFAULT = "sgd"
 
 
+class SchedulePart(Part):
+    """`schedule` of a server optimizer: how its learning rate goes with the rounds."""
+
+    SLOT = "schedule"
+    DEFAULT = "constant"
+
+
 class SelectorPart(Part):
     """[selector]: which of the ready clients train in a round."""
 
