@@ -10,9 +10,9 @@ the clock, the wire and the disk are missing: time jumps from one event to the n
 """
 
 from fedelta_server.simulation._delays import NO_DELAYS, Constant, Delays, HalfNormal, Occasion, Scaled, parse_delays
+from fedelta_server.simulation._desk import Watch
 from fedelta_server.simulation._history import Evaluation, History, Round, Version
 from fedelta_server.simulation._run import Options, SimulationInterrupted, simulate
-from fedelta_server.simulation._simulation import Watch
 from fedelta_server.simulation._sites import Data
 
 __all__ = [

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fedelta.errors import FedeltaError, LearnerError, PayloadError
-from fedelta.execution import StateFiles, Workbench, load_learner
+from fedelta.execution import StateFiles, TrainOutcome, Workbench, load_learner
 from fedelta.learner import Learner, Task
+from fedelta.local import read_plan
 from fedelta.models import Written
 from fedelta.tensors import Schema
 from fedelta_server.aggregate import admit_model, admit_update, check_weight, read_schema
@@ -33,6 +34,7 @@ class Benches:
         self._setting = setting
         self._config = json.loads(setting.config)
         self._arguments = json.loads(setting.arguments)
+        self._plan = read_plan(setting.plan)
         self._resident: OrderedDict[int, Workbench] = OrderedDict()
         self._schema: Schema | None = None
 
@@ -50,37 +52,39 @@ class Benches:
     def _done(self, bench: Workbench, work: Work) -> Answer:
         task = self._task(work)
         if work.model is None:
-            return self._admitted(work, bench.initialize(task, work.out, arguments=self._arguments))
+            written = bench.initialize(task, work.out, arguments=self._arguments, plan=self._plan)
+            return self._admitted(work, written)
         if work.phase is PhaseKind.EVALUATE:
-            seen = bench.evaluate(task, work.model, arguments=self._arguments)
+            seen = bench.evaluate(task, work.model, state=work.state, arguments=self._arguments, plan=self._plan)
             return Finished(examples=seen.examples, metrics=seen.metrics)
-        state = StateFiles(load=work.state, save=work.state_out)
-        made = bench.train(task, work.model, work.out, arguments=self._arguments, state=state)
-        return self._admitted(work, made.written, made.examples, made.metrics, made.state_saved)
+        made = bench.train(
+            task,
+            work.model,
+            work.out,
+            state=StateFiles(load=work.state, save=work.state_out),
+            shared=work.shared,
+            arguments=self._arguments,
+            plan=self._plan,
+        )
+        return self._admitted(work, made.written, made)
 
-    def _admitted(
-        self,
-        work: Work,
-        written: Written,
-        examples: int = 0,
-        metrics: dict[str, float] | None = None,
-        state_saved: bool = False,
-    ) -> Answer:
-        """What the coordinator says to the file."""
+    def _admitted(self, work: Work, written: Written, made: TrainOutcome | None = None) -> Answer:
+        """What the coordinator says to a file: an initial model, or what training made."""
         try:
-            if work.model is None:
+            if made is None or work.model is None:
                 admit_model(work.out, written.digest, written.length)
-            else:
-                check_weight(examples)
-                admit_update(work.out, self._schema_of(work.model), written.digest, written.length)
+                return Finished(digest=written.digest, length=written.length)
+            check_weight(made.examples)
+            admit_update(work.out, self._schema_of(work.model), written.digest, written.length)
         except PayloadError as error:
             return Failed(outcome=Outcome.REJECTED, reason=str(error))
         return Finished(
-            examples=examples,
-            metrics=metrics or {},
+            examples=made.examples,
+            metrics=made.metrics,
+            facts=made.facts,
             digest=written.digest,
             length=written.length,
-            state_saved=state_saved,
+            state_saved=made.state_saved,
         )
 
     def _schema_of(self, model: Path) -> Schema:

@@ -30,6 +30,10 @@ class Round:
     seconds: float
     """From opening (the last time) to closing."""
     attempts: int
+    bytes_up: int
+    """Of the updates that came."""
+    bytes_down: int
+    """Of the models that clients fetched, those apart that they had."""
     clients: tuple[Participation, ...]
     train_metrics: Mapping[str, float]
     """The learners' training metrics, averages weighted by examples."""
@@ -128,6 +132,8 @@ class Chronicle:
             at=at,
             seconds=record.seconds,
             attempts=record.attempts,
+            bytes_up=record.bytes_up,
+            bytes_down=record.bytes_down,
             clients=tuple(part for part in record.clients if part.phase is PhaseKind.TRAIN),
             train_metrics=record.train_metrics,
         )

@@ -11,17 +11,18 @@ from typing import Any
 from fedelta._files import replaced
 from fedelta.errors import ConfigError
 from fedelta.execution import offered_name
+from fedelta.local import client_plan
 from fedelta_server.simulation._benches import make_learner
 from fedelta_server.simulation._delays import NO_DELAYS, Delays, Scaled
+from fedelta_server.simulation._desk import Desk, Watch
 from fedelta_server.simulation._disk import files_in
 from fedelta_server.simulation._history import History
 from fedelta_server.simulation._job import SimulatedJob, read_job
 from fedelta_server.simulation._pool import pool_of
-from fedelta_server.simulation._simulation import Simulation, Watch
+from fedelta_server.simulation._simulation import Simulation
 from fedelta_server.simulation._sites import Data, Sites, sites_of
 from fedelta_server.simulation._states import States
 from fedelta_server.simulation._work import LearnerSource, Setting
-from fedelta_server.store.files import Files
 
 
 class SimulationInterrupted(KeyboardInterrupt):
@@ -43,6 +44,8 @@ class Options:
     """Where clients find their data; see `sites_of`."""
     workers: int = 1
     """Processes that do the clients' work; with 1 it is this one. The history does not depend on it."""
+    evaluator_data: Any = None
+    """Held-out data: a client called "central", which evaluates only, has it as its `data`. None: there is none."""
     delays: Delays = NO_DELAYS
     """How long each assignment takes on the simulation's clock."""
     changes: Sequence[str] = ()
@@ -82,6 +85,8 @@ def simulate(
     given = dataclasses.replace(options or Options(), **keywords)
     read = read_job(job, given.changes, given.environment)
     sites = sites_of(given.data, given.clients, read.spec.job.seed)
+    if given.evaluator_data is not None:
+        sites = sites.with_central(given.evaluator_data)
     _check(given, sites)
     with tempfile.TemporaryDirectory(prefix="fedelta-simulation-") as folder:
         return _Run(given, read, sites, Path(folder)).run(learner)
@@ -106,10 +111,10 @@ class _Run:
         self._options = options
         self._job = job
         self._sites = sites
-        self._files: Files = files_in(folder / "coordinator")
+        self._desk = Desk(files_in(folder / "coordinator"), options.watch)
         states = folder / "states"
         states.mkdir()
-        self._simulation = Simulation(sites, self._files, States(states), options.delays, options.watch)
+        self._simulation = Simulation(sites, self._desk, States(states), options.delays)
 
     def run(self, learner: LearnerSource) -> History:
         """See `simulate`."""
@@ -120,12 +125,12 @@ class _Run:
                 self._simulation.run(pool)
         except KeyboardInterrupt:
             raise SimulationInterrupted(self._history("interrupted")) from None
-        return self._history(self._standstill() if self._simulation.job.runnable else "")
+        return self._history(self._standstill() if self._desk.job.runnable else "")
 
     def _standstill(self) -> str:
         """Why nothing can happen any more. Raises `ConfigError` where the job cannot begin to train."""
         waits = self._simulation.waiting_for()
-        if not self._simulation.chronicle.trained:
+        if not self._desk.chronicle.trained:
             raise ConfigError(f"the job would wait for ever: {waits}")
         return waits
 
@@ -134,9 +139,10 @@ class _Run:
         return Setting(
             learner=learner,
             source=self._sites.source,
-            job=self._simulation.job.id,
+            job=self._desk.job.id,
             config=json.dumps(spec.train, default=str),
             arguments=json.dumps(spec.model.arguments, default=str),
+            plan=client_plan(spec),
             device=self._options.device,
             threads=self._options.threads,
             resident=self._options.resident,
@@ -144,16 +150,16 @@ class _Run:
 
     def _history(self, reason: str) -> History:
         """What there is. `reason`: why there is no more, where the job does not say it."""
-        found = self._simulation.chronicle
+        found = self._desk.chronicle
         found.reason = reason or found.reason
         return found.history(self._sites.names, self._simulation.now, self._written())
 
     def _written(self) -> Path | None:
-        out, version = self._options.out, self._simulation.job.model
+        out, version = self._options.out, self._desk.job.model
         if out is None or version is None:
             return None
         with replaced(out, overwrite=self._options.force) as part:
-            part.write_bytes(self._files.model_path(version.digest).read_bytes())
+            part.write_bytes(self._desk.files.model_path(version.digest).read_bytes())
         return out
 
 

@@ -2,33 +2,40 @@
 
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from fedelta_server.engine import Assignment, Engine, Job, effects, events, records, task_seed
-from fedelta_server.engine.words import PhaseKind
-from fedelta_server.folding import make_version
+from fedelta.errors import BadRequestError, PayloadError
+from fedelta_server.engine import Assignment, Job, Made, StateRef, events, task_seed
+from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.simulation._delays import Delays, Occasion, seed_of
-from fedelta_server.simulation._history import Chronicle
+from fedelta_server.simulation._desk import Desk
 from fedelta_server.simulation._job import SimulatedJob
 from fedelta_server.simulation._pool import Pool
 from fedelta_server.simulation._sites import Sites
 from fedelta_server.simulation._states import States
+from fedelta_server.simulation._traffic import Traffic
 from fedelta_server.simulation._work import Failed, Finished, Work
-from fedelta_server.store.files import Files
 
 _log = logging.getLogger(__name__)
 
-Watch = Callable[[float, records.Record], None]
-"""Hears of every record, with the time on the simulation's clock."""
+
+class _Which(TypedDict):
+    session: str
+    assignment: str
 
 
-class _Where(TypedDict):
+class _Given(TypedDict):
     at: float
-    job: str
-    round: int
-    attempt: int
+    examples: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+def _which(work: Work) -> _Which:
+    # A client's session is called as the client is.
+    return {"session": work.client, "assignment": work.id}
 
 
 @dataclass(order=True)
@@ -37,6 +44,8 @@ class _Running:
 
     until: float
     number: int
+    seconds: float = field(compare=False)
+    """How long it takes in all."""
     assignment: Assignment = field(compare=False)
     work: Work = field(compare=False)
 
@@ -44,42 +53,42 @@ class _Running:
 class Simulation:
     """One job with its clients, from its beginning to its end."""
 
-    def __init__(self, sites: Sites, files: Files, states: States, delays: Delays, watch: Watch | None = None) -> None:
+    def __init__(self, sites: Sites, desk: Desk, states: States, delays: Delays) -> None:
         self.now = 0.0
         """Seconds on the simulation's clock."""
-        self.chronicle = Chronicle()
+        self._desk = desk
+        self._engine = desk.engine
+        self._files = desk.files
+        self._traffic = Traffic()
         self._sites = sites
-        self._index = {name: index for index, name in enumerate(sites.names)}
-        self._files = files
+        self._index = sites.indices
         self._states = states
         self._delays = delays
-        self._watch = watch
-        self._engine = Engine()
-        self._inbox: list[events.Event] = []
-        self._woken: dict[str, None] = {}
-        """Clients that may have work, in the order in which they were told."""
         self._running: dict[str, _Running] = {}
         """What clients work on, by client."""
         self._due: list[_Running] = []
         """The same as a heap, and with it what was dropped."""
-        self._ended: set[str] = set()
-        """Clients of which an assignment ended since it was last seen to."""
         self._begun = 0
         self._traced = False
 
     @property
     def job(self) -> Job:
         """The job, once it is submitted."""
-        return self._engine.book.job(self.chronicle.job)
+        return self._desk.job
 
     def submit(self, job: SimulatedJob, learner: str) -> None:
         """Has all clients register, offering the learner, and then submits the job."""
-        for name in self._sites.names:
-            self._tell(events.ClientRegistered(at=self.now, name=name, session=name, learners=(learner,)))
+        for name in self._index:
+            central = name not in self._sites.names
+            self._desk.tell(
+                events.ClientRegistered(
+                    at=self.now, name=name, session=name, learners=(learner,), evaluates_only=central
+                )
+            )
             # It waits for work for as long as the simulation lasts.
-            self._tell(events.PollStarted(at=self.now, session=name))
+            self._desk.tell(events.PollStarted(at=self.now, session=name))
         initial = job.initial(self._files)
-        self._tell(
+        self._desk.tell(
             events.JobSubmitted(at=self.now, spec=job.spec, toml=job.text, unix_time=0.0, initial=initial),
         )
 
@@ -88,14 +97,13 @@ class Simulation:
         return self._engine.waiting_for(self.job, self.now, by_name=True)
 
     def run(self, pool: Pool) -> None:
-        """Goes on until the job has ended or paused, or nothing can happen any more.
+        """Goes on until the job has ended, or nothing can happen any more.
 
         Raises `FedeltaError` where the simulation itself cannot go on.
         """
-        while self.job.runnable:
+        self._wake_clients(pool)
+        while (self.job.runnable or self._running) and self._advance(pool):
             self._wake_clients(pool)
-            if not self._advance(pool):
-                return
 
     def _advance(self, pool: Pool) -> bool:
         """Lets the next thing happen. False: there is none."""
@@ -109,7 +117,7 @@ class Simulation:
         elif wake_at is not None:
             self.now = max(self.now, wake_at)
             self._renew_leases()
-            self._tell(events.TimePassed(at=self.now))
+            self._desk.tell(events.TimePassed(at=self.now))
         else:
             return False
         self._drop_unwanted(pool)
@@ -118,35 +126,45 @@ class Simulation:
     # Clients.
 
     def _wake_clients(self, pool: Pool) -> None:
-        while self._woken:
-            client = next(iter(self._woken))
-            del self._woken[client]
+        while self._desk.woken:
+            client = next(iter(self._desk.woken))
+            del self._desk.woken[client]
             assignment = None if client in self._running else self._engine.pending(client)
             if assignment is not None:
                 self._begin(assignment, pool)
 
     def _begin(self, assignment: Assignment, pool: Pool) -> None:
-        self._tell(events.AssignmentTaken(at=self.now, session=assignment.client, assignment=assignment.id))
-        work = self._work(assignment)
+        which: _Which = {"session": assignment.client, "assignment": assignment.id}
+        self._desk.tell(events.AssignmentTaken(at=self.now, **which))
+        made, shared = self._given(assignment)
+        down = self._traffic.fetched(assignment.client, made.model if made else None, shared)
+        self._desk.tell(events.BytesMoved(at=self.now, down=down, **which))
+        work = self._work(assignment, made, shared)
         self._begun += 1
-        running = _Running(self.now + self._delay(assignment, work), self._begun, assignment, work)
+        seconds = self._delay(assignment, work)
+        running = _Running(self.now + seconds, self._begun, seconds, assignment, work)
         self._running[assignment.client] = running
         heapq.heappush(self._due, running)
         pool.begin(work)
 
-    def _work(self, assignment: Assignment) -> Work:
-        job = self.job
-        trains = assignment.phase is PhaseKind.TRAIN
+    def _given(self, assignment: Assignment) -> tuple[Made | None, StateRef | None]:
+        """The version that a client gets, and what the plan shares beside it."""
+        made = None if assignment.version is None else self.job.versions[assignment.version]
+        shares = assignment.phase is PhaseKind.TRAIN and self.job.plan.local.shared
+        return made, made.state if made is not None and shares else None
+
+    def _work(self, assignment: Assignment, made: Made | None, shared: StateRef | None) -> Work:
         return Work(
             id=assignment.id,
             phase=assignment.phase,
             client=assignment.client,
             index=self._index[assignment.client],
             round=assignment.round,
-            seed=task_seed(job.spec.job.seed, assignment.round, assignment.phase, assignment.client),
-            model=None if job.model is None else self._files.model_path(job.model.digest),
+            seed=task_seed(self.job.spec.job.seed, assignment.round, assignment.phase, assignment.client),
+            model=None if made is None else self._files.model_path(made.model.digest),
+            shared=None if shared is None else self._files.state_path(shared.digest),
             out=self._files.temp(".update"),
-            state=self._states.promoted(assignment.client, self._engine.book.fate) if trains else None,
+            state=self._states.promoted(assignment.client, self._engine.book.fate),
             state_out=self._states.draft(),
         )
 
@@ -164,39 +182,43 @@ class Simulation:
         work = running.work
         answer = pool.result(work)
         del self._running[work.client]
-        self._woken[work.client] = None
+        self._desk.woken[work.client] = None
         if isinstance(answer, Failed):
             self._fail(work, answer)
-        elif work.phase is PhaseKind.EVALUATE:
-            self._evaluated(running, answer)
-        else:
-            self._deliver(running, answer)
+            return
+        if work.phase is not PhaseKind.EVALUATE:
+            self._keep(running, answer)
+        self._report(running, answer)
 
     def _fail(self, work: Work, answer: Failed) -> None:
         if answer.traceback and not self._traced:
             # Once: what fails at one client is likely to fail at others in the same way.
             self._traced = True
             _log.warning("%s failed in round %d:\n%s", work.client, work.round, answer.traceback)
-        self._tell(
-            events.AssignmentFailed(
-                at=self.now, session=work.client, assignment=work.id, outcome=answer.outcome, reason=answer.reason
-            )
+        self._desk.tell(
+            events.AssignmentFailed(at=self.now, outcome=answer.outcome, reason=answer.reason, **_which(work))
         )
 
-    def _evaluated(self, running: _Running, answer: Finished) -> None:
-        self._tell(
-            events.EvaluationReported(
-                at=self.now,
-                session=running.work.client,
-                assignment=running.work.id,
-                examples=answer.examples,
-                metrics=answer.metrics,
-                seconds=self._spent(running),
-            )
+    def _report(self, running: _Running, answer: Finished) -> None:
+        """Tells of a result. One that the coordinator refuses does not count."""
+        try:
+            self._desk.tell(self._result(running, answer))
+        except (BadRequestError, PayloadError) as error:
+            self._fail(running.work, Failed(outcome=Outcome.REJECTED, reason=str(error)))
+
+    def _result(self, running: _Running, answer: Finished) -> events.ResultEvent:
+        work = running.work
+        given = _Given(at=self.now, examples=answer.examples, metrics=answer.metrics, seconds=running.seconds)
+        if work.phase is PhaseKind.EVALUATE:
+            return events.EvaluationReported(**given, **_which(work))
+        return events.UpdateAccepted(
+            digest=answer.digest, length=answer.length, facts=answer.facts, **given, **_which(work)
         )
 
-    def _deliver(self, running: _Running, answer: Finished) -> None:
+    def _keep(self, running: _Running, answer: Finished) -> None:
+        """Puts the file that training made to where the coordinator has its files."""
         work, assignment = running.work, running.assignment
+        self._desk.tell(events.BytesMoved(at=self.now, up=answer.length, **_which(work)))
         if work.phase is PhaseKind.INITIALIZE:
             self._files.keep_model(work.out, answer.digest)
         else:
@@ -204,75 +226,19 @@ class Simulation:
             self._files.keep_update(work.out, *which)
         if answer.state_saved:
             self._states.pend(work.client, work.id, work.state_out)
-        self._tell(
-            events.UpdateAccepted(
-                at=self.now,
-                session=work.client,
-                assignment=work.id,
-                examples=answer.examples,
-                metrics=answer.metrics,
-                seconds=self._spent(running),
-                digest=answer.digest,
-                length=answer.length,
-            )
-        )
-
-    def _spent(self, running: _Running) -> float:
-        """On the simulation's clock: what a record says must not depend on the machine."""
-        return self._delay(running.assignment, running.work)
 
     def _renew_leases(self) -> None:
         """Those that work are heard of in time."""
         for running in self._running.values():
             if running.assignment.lease_until <= self.now:
-                session = running.work.client
-                self._tell(events.AssignmentRenewed(at=self.now, session=session, assignment=running.work.id))
+                self._desk.tell(events.AssignmentRenewed(at=self.now, **_which(running.work)))
 
     def _drop_unwanted(self, pool: Pool) -> None:
         """Clients stop what nobody wants from them any more."""
-        for client in sorted(self._ended):
+        for client in self._desk.ended:
             running = self._running.get(client)
             if running is not None and running.work.id not in self._engine.book.assignments:
                 pool.drop(running.work)
                 del self._running[client]
-                self._woken[client] = None
-        self._ended.clear()
-
-    # The coordinator's part.
-
-    def _tell(self, event: events.Event) -> None:
-        """Lets the engine decide on an event, and on what comes of it at once."""
-        self._inbox.append(event)
-        while self._inbox:
-            step = self._engine.handle(self._inbox.pop(0))
-            for record in step.records:
-                self._note(record)
-            for effect in step.effects:
-                self._carry_out(effect)
-
-    def _note(self, record: records.Record) -> None:
-        if isinstance(record, records.ParticipationEnded):
-            self._ended.add(record.participation.client)
-        self.chronicle.take(self.now, record)
-        if self._watch is not None:
-            self._watch(self.now, record)
-
-    def _carry_out(self, effect: effects.Effect) -> None:
-        match effect:
-            case effects.Wake():
-                self._woken.update(dict.fromkeys(effect.clients))
-            case effects.Fold():
-                self._inbox.append(self._fold(effect))
-            case effects.DropUpdates():
-                self._files.drop_updates(effect.job, effect.round, effect.attempt)
-            case effects.DropModels():
-                for digest in effect.digests:
-                    self._files.model_path(digest).unlink(missing_ok=True)
-
-    def _fold(self, effect: effects.Fold) -> events.Folded | events.FoldFailed:
-        where = _Where(at=self.now, job=effect.job, round=effect.round, attempt=effect.attempt)
-        try:
-            made = make_version(self._files, self.job, effect)
-        except Exception as error:  # as the coordinator does: the job pauses, with the reason
-            return events.FoldFailed(reason=str(error) or repr(error), **where)
-        return events.Folded(digest=made.digest, length=made.length, manifest=made.manifest, **where)
+                self._desk.woken[client] = None
+        self._desk.ended.clear()

@@ -3,11 +3,11 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedelta._names import NAME_RULE, is_name
+from fedelta._names import CENTRAL_NAME, NAME_RULE, is_name
 from fedelta._words import plural
 from fedelta.errors import ConfigError
 
@@ -63,12 +63,36 @@ class Nothing:
         return Path()
 
 
+@dataclass(frozen=True)
+class _WithCentral:
+    """Data of clients, and behind it that of the central evaluation."""
+
+    source: Source
+    index: int
+    central: Any
+
+    def data(self, index: int) -> Any:
+        """See `Source`."""
+        return self.central if index == self.index else self.source.data(index)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sites:
     """All clients: names, in the order of their indices, and where their data comes from."""
 
     names: tuple[str, ...]
     source: Source
+    central: bool = False
+    """Whether there is one more, behind these, that evaluates only."""
+
+    @property
+    def indices(self) -> dict[str, int]:
+        """By name, also of the one that evaluates only."""
+        return {name: index for index, name in enumerate((*self.names, CENTRAL_NAME) if self.central else self.names)}
+
+    def with_central(self, data: Any) -> "Sites":
+        """The same, and one more that evaluates only."""
+        return replace(self, source=_WithCentral(self.source, len(self.names), data), central=True)
 
 
 def sites_of(data: Data, clients: int | None, seed: int) -> Sites:
@@ -133,6 +157,8 @@ def _first(names: tuple[str, ...], values: tuple[Any, ...], clients: int | None,
     bad = next((name for name in chosen if not is_name(name)), None)
     if bad is not None:
         raise ConfigError(f"{what}: {bad!r} is not a client name: {NAME_RULE}")
+    if CENTRAL_NAME in chosen:
+        raise ConfigError(f"{what}: the name {CENTRAL_NAME!r} is kept for the client that evaluates only")
     double = next((name for index, name in enumerate(chosen) if name in chosen[:index]), None)
     if double is not None:
         raise ConfigError(f"{what}: two entries give the client name {double!r}; names must differ without the suffix")

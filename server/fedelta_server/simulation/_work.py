@@ -24,6 +24,8 @@ class Setting:
     """[train] in JSON, as it comes to clients."""
     arguments: str
     """[model.arguments], likewise."""
+    plan: str
+    """The client's half of the plan, likewise."""
     device: str
     threads: int
     """How many threads torch computes with."""
@@ -44,12 +46,14 @@ class Work:
     seed: int
     model: Path | None
     """The model file to begin with. None: the initial model is to be made."""
+    shared: Path | None
+    """The file with what the plan shares beside the model. None: nothing, or nothing yet."""
     out: Path
     """Where the update or the initial model goes."""
     state: Path | None
-    """The learner's durable state. None: there is none."""
+    """What the client kept. None: nothing."""
     state_out: Path
-    """Where the state after training goes."""
+    """Where what it keeps after training goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,8 @@ class Finished:
 
     examples: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """What the plan wants to know of an update."""
     digest: bytes = b""
     length: int = 0
     state_saved: bool = False

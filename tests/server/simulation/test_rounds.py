@@ -9,6 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fedelta.errors import ConfigError
+from fedelta.tensors import UPDATE_METADATA, update_schema
+from fedelta_server.aggregate import read_schema
 from fedelta_server.engine import records
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 from fedelta_server.simulation import Constant, HalfNormal, History, Occasion, Scaled, simulate
@@ -165,7 +167,7 @@ def occasion(seed: int) -> Occasion:
 
 
 @pytest.mark.parametrize("changed", [{"workers": 2}, {"resident": 1}], ids=lambda changed: next(iter(changed)))
-def test_the_history_depends_on_nothing_but_the_job(changed: dict[str, int]) -> None:
+def test_the_history_depends_on_nothing_but_the_job(changed: dict[str, Any]) -> None:
     data = {f"site-{index}": float(index) for index in range(6)}
     spec = job(max=3, clients=3, over_select=1.5, every=1)
     known = simulate(spec, Noisy, data=data, delays=HalfNormal(1.0))
@@ -182,6 +184,24 @@ def test_learners_are_made_when_their_turn_comes() -> None:
     simulate(job(max=1, clients=2), Toward, data=[float(index) for index in range(1000)])
     # One makes the initial model, and it may be one of the two that train.
     assert 2 <= len(Toward.setups) <= 3
+
+
+def test_held_out_data_is_evaluated_apart() -> None:
+    history = simulate(job(every=1, max=1), Toward, data=TWO, evaluator_data=8.0)
+    assert history.clients == ("a", "b")
+    assert {part.client for part in history.rounds[0].clients} == {"a", "b"}
+    assert [dict(seen.central) for seen in history.evaluations] == [{"value": 1.0}]
+
+
+def test_the_bytes_are_those_that_would_travel(tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    history = simulate(job(max=3), Toward, data=TWO, out=out)
+    length = out.stat().st_size
+    assert [closed.bytes_down for closed in history.rounds] == [2 * length] * 3
+    update = update_schema(read_schema(out))
+    assert [closed.bytes_up for closed in history.rounds] == [
+        2 * (len(update.header(UPDATE_METADATA)) + update.data_bytes)
+    ] * 3
 
 
 def test_every_record_is_heard_of() -> None:
