@@ -84,6 +84,8 @@ def _check_keys(schema: type, table: Mapping[str, Any], origin: Origin, path: Ke
 
 def nearest(name: str, known: Sequence[str], before: str = "") -> str:
     """The end of an error about an unknown name: the nearest one that there is, else all; `before` is put before it."""
+    if not known:
+        return "; there are none"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {before + near[0]!r}?" if near else f"; known are {', '.join(before + x for x in known)}"
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import msgspec
 from fedelta.config._duration import Duration
 from fedelta.config._kinds import element, is_table, schema_of
 from fedelta.config._layers import Layers, flat
+from fedelta.config._part import Part
 from fedelta.config._settings import Key, Setting, dotted, settings
 
 T = TypeVar("T")
@@ -44,7 +45,11 @@ def shown(layers: Layers[T], config: T) -> Iterator[Shown]:
 def _values(setting: Setting, value: Any) -> Iterator[tuple[Key, Any]]:
     """The value of a setting; of a table or of a list of tables, what is in there."""
     if is_table(setting.kind) and value:
-        yield from flat(value, setting.path)
+        yield from flat(_table(value), setting.path)
+    elif is_table(element(setting.kind)) and value:
+        for index, part in enumerate(value):
+            for key, each in flat(_table(part)):
+                yield (*setting.path, index, *key), each
     elif schema_of(element(setting.kind)) is not None:
         for index, part in enumerate(value):
             for field in dataclasses.fields(part):
@@ -54,13 +59,19 @@ def _values(setting: Setting, value: Any) -> Iterator[tuple[Key, Any]]:
         yield setting.path, value
 
 
+def _table(value: Any) -> Mapping[str, Any]:
+    return value.table if isinstance(value, Part) else value
+
+
 def plain(value: Any) -> Any:
     """A value as JSON has it. Secrets stay hidden."""
     return msgspec.to_builtins(value, enc_hook=_encode)
 
 
 def _encode(value: Any) -> Any:
-    """Subclasses of numbers and strings as what they are; the rest as text."""
+    """Parts as tables; subclasses of numbers and strings as what they are; the rest as text."""
+    if isinstance(value, Part):
+        return value.table
     base = next((kind for kind in (int, float, str) if isinstance(value, kind)), str)
     return base(value)
 
