@@ -194,7 +194,7 @@ class Coordinator:
         for record in step.records:
             if isinstance(record, records.JobStateChanged):
                 self._start_task(self._tidy())
-            elif isinstance(record, records.RoundClosed):
+            elif isinstance(record, records.RoundClosed | records.EvaluationClosed):
                 self._start_task(self._prune(record.job))
         self._arm_timer()
 

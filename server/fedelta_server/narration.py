@@ -30,7 +30,7 @@ def _round(record: records.Record) -> int | None:
             return record.round
         case records.RoundClosed():
             return record.number
-        case records.VersionMade():
+        case records.VersionMade() | records.EvaluationClosed():
             return record.version
     return None
 
@@ -116,6 +116,18 @@ def _(record: records.RoundClosed) -> str:
         span(record.seconds),
     ]
     return f"closed: {', '.join(part for part in found if part)}"
+
+
+@words.register
+def _(record: records.EvaluationClosed) -> str:
+    counted = sum(part.outcome is Outcome.ACCEPTED for part in record.clients)
+    found = [
+        f"{counted} of {plural(len(record.clients), 'client')}",
+        numbers(record.metrics),
+        f"central {numbers(record.central)}" if record.central else "",
+        span(record.seconds),
+    ]
+    return f"version {record.version} evaluated: {', '.join(part for part in found if part)}"
 
 
 @words.register

@@ -91,6 +91,20 @@ CASES = [
     ),
     (closed({}, {"loss": 1.0}), "info", {"round": 3}, "closed: 1 of 2 clients, loss 1, 1 kB up, 2 MB down, 0.50 s"),
     (
+        records.EvaluationClosed(
+            job="j-1",
+            version=2,
+            attempt=1,
+            seconds=1.5,
+            clients=[ended(Outcome.ACCEPTED).participation, ended(Outcome.LATE).participation],
+            metrics={"accuracy": 0.5},
+            central={"accuracy": 0.75},
+        ),
+        "info",
+        {"round": 2},
+        "version 2 evaluated: 1 of 2 clients, accuracy 0.5, central accuracy 0.75, 1.50 s",
+    ),
+    (
         records.RoundFailed(job="j-1", round=3, attempt=2, reason="1 update came in"),
         "warning",
         {"round": 3},

@@ -6,7 +6,18 @@ records, so that the same records, read back from the store, rebuild it.
 """
 
 from fedelta_server.engine._engine import Engine
-from fedelta_server.engine._rounds import Step
-from fedelta_server.engine._state import LIVENESS_SECONDS, Assignment, Client, Job, ModelRef, task_seed
+from fedelta_server.engine._state import LIVENESS_SECONDS, Assignment, Client, Job, Made, ModelRef, StateRef, task_seed
+from fedelta_server.engine._work import Step
 
-__all__ = ["LIVENESS_SECONDS", "Assignment", "Client", "Engine", "Job", "ModelRef", "Step", "task_seed"]
+__all__ = [
+    "LIVENESS_SECONDS",
+    "Assignment",
+    "Client",
+    "Engine",
+    "Job",
+    "Made",
+    "ModelRef",
+    "StateRef",
+    "Step",
+    "task_seed",
+]

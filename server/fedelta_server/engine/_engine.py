@@ -14,11 +14,13 @@ from fedelta_server.engine import events, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._endings import ending
+from fedelta_server.engine._evaluations import Evaluations
 from fedelta_server.engine._extension import check_extension
-from fedelta_server.engine._rounds import Rounds, Step
+from fedelta_server.engine._rounds import Rounds
 from fedelta_server.engine._state import MAX_METRIC, Assignment, Decline, Job, Round
 from fedelta_server.engine._timers import Timers
-from fedelta_server.engine._waiting import describe_refusals, missing_clients, refusals
+from fedelta_server.engine._waiting import describe_refusals, missing_clients, open_evaluations, refusals
+from fedelta_server.engine._work import Step, Work
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 from fedelta_server.plan import plan_of
 
@@ -37,23 +39,29 @@ class Engine:
         self.book = Book()
         self.clients = Clients()
         self._timers = Timers()
-        self._rounds = Rounds(self.book, self.clients, self._timers)
+        self._work = Work(self.book, self.clients, self._timers)
+        self._evaluations = Evaluations(self._work)
+        self._rounds = Rounds(self._work, self._evaluations)
         for record in committed:
             self.book.apply(record)
 
     def handle(self, event: events.Event) -> Step:
         """Takes an event. Raises a `FedeltaError`, and changes nothing durable, where the event is refused."""
-        self._rounds.step = step = Step()
+        self._work.step = step = Step()
         self._handle(event)
+        self._work.arrange(event.at)
         return step
 
     def resume(self, now: float) -> Step:
         """Goes on after the engine was built from records: clocks start in full, complete phases move on."""
-        self._rounds.step = step = Step()
+        self._work.step = step = Step()
+        self._work.restart_clocks(now)
         for job in self.book.jobs.values():
-            if job.round is not None:
-                self._rounds.restart_clocks(job, job.round, now)
-                self._rounds.advance(job, now)
+            for each in (job.round, *job.evaluations.values()):
+                if each is not None:
+                    each.opened_at = now
+            self._rounds.advance(job, now)
+        self._work.arrange(now)
         return step
 
     def wake_at(self) -> float | None:
@@ -64,8 +72,8 @@ class Engine:
 
     def pending(self, session: str, running: Sequence[str] = ()) -> Assignment | None:
         """The assignment a client should work on next. Raises `UnknownSessionError`."""
-        queue = self.book.queues.get(self.clients.of_session(session).name, {})
-        return next((each for each in queue.values() if each.id not in running), None)
+        queue = self.book.in_turn(self.clients.of_session(session).name)
+        return next((each for each in queue if each.id not in running), None)
 
     def find(self, session: str, assignment_id: str) -> Assignment:
         """An open assignment of the session's client.
@@ -93,9 +101,9 @@ class Engine:
 
         `by_name`: and which clients declined it, with their reasons, which are for its operator only.
         """
-        missing = missing_clients(job, self.clients, self.book.queues, now)
+        missing = missing_clients(job, self.clients, self.book.training, now)
         declined = describe_refusals(refusals(job, self.clients, now)) if missing and by_name else ""
-        return "; ".join(part for part in (missing, declined) if part)
+        return "; ".join(part for part in (missing, declined, open_evaluations(job)) if part)
 
     # Events.
 
@@ -107,9 +115,11 @@ class Engine:
     def _(self, event: events.TimePassed) -> None:
         for key in self._timers.expired(event.at):
             if key in self.book.assignments:
-                self._rounds.lose(self.book.assignments[key], event.at)
+                self._lose(self.book.assignments[key], event.at)
             elif key in self.book.jobs:
                 self._rounds.reach_deadline(self.book.jobs[key], event.at)
+            else:
+                self._evaluations.reach_deadline(key, event.at)
         self._rounds.open_all(event.at)
 
     @_handle.register
@@ -135,12 +145,12 @@ class Engine:
         client = self.clients.heard(event)
         client.left = True
         for assignment in list(self.book.queues.get(client.name, {}).values()):
-            self._rounds.end(assignment, Outcome.RETURNED, "the client left", event.at)
+            self._end(assignment, Outcome.RETURNED, "the client left", event.at)
         self._rounds.open_all(event.at)
 
     @_handle.register
     def _(self, event: events.AssignmentTaken) -> None:
-        self._touch(event).taken = True
+        self._touch(event)
 
     @_handle.register
     def _(self, event: events.AssignmentRenewed) -> None:
@@ -149,10 +159,11 @@ class Engine:
     @_handle.register
     def _(self, event: events.BytesMoved) -> None:
         assignment = self._touch(event)
-        round_ = self.book.jobs[assignment.job].round
-        if round_ is not None:
-            round_.bytes_up += event.up
-            round_.bytes_down += event.down
+        job = self.book.jobs[assignment.job]
+        whole = job.evaluations[assignment.round] if assignment.phase is PhaseKind.EVALUATE else job.round
+        if whole is not None:
+            whole.bytes_up += event.up
+            whole.bytes_down += event.down
 
     @_handle.register
     def _(self, event: events.UpdateAccepted) -> None:
@@ -172,14 +183,14 @@ class Engine:
         assignment = self._touch(event)
         if event.outcome is Outcome.DECLINED:
             self._note_decline(assignment, event)
-        self._rounds.end(assignment, event.outcome, event.reason, event.at)
+        self._end(assignment, event.outcome, event.reason, event.at)
         self._rounds.open_all(event.at)
 
     @_handle.register
     def _(self, event: events.JobSubmitted) -> None:
         initial = event.initial
         plan_of(event.spec)  # refused where its parts cannot work together
-        self._rounds.record(
+        self._work.record(
             records.JobSubmitted(
                 job=self._new_id(event.spec.job.name),
                 toml=event.toml,
@@ -195,9 +206,10 @@ class Engine:
     def _(self, event: events.StopRequested) -> None:
         job = self._unended(event.job)
         round_ = job.round
-        for assignment in list(job.open_assignments()):
-            self._rounds.close_part(assignment, Outcome.CANCELLED, "the job was stopped", event.at)
-        self._rounds.change_state(job, JobState.STOPPED, event.reason)
+        if round_ is not None:
+            self._work.close_all(round_.phase, Outcome.CANCELLED, "the job was stopped")
+        self._evaluations.cancel(job, "the job was stopped", event.at)
+        self._work.change_state(job, JobState.STOPPED, event.reason)
         if round_ is not None:
             self._rounds.abandon(job, round_)
         self._rounds.open_all(event.at)
@@ -206,7 +218,7 @@ class Engine:
     def _(self, event: events.PauseRequested) -> None:
         job = self._unended(event.job)
         if job.state is not JobState.PAUSED:
-            self._rounds.change_state(job, JobState.PAUSED, event.reason)
+            self._work.change_state(job, JobState.PAUSED, event.reason)
             self._rounds.open_all(event.at)
 
     @_handle.register
@@ -214,7 +226,7 @@ class Engine:
         job = self._unended(event.job)
         if job.state is not JobState.PAUSED:
             raise WrongStateError(f"job {job.id!r} is {job.state}, not paused")
-        self._rounds.change_state(job, JobState.RUNNING)
+        self._work.change_state(job, JobState.RUNNING)
         self._rounds.advance(job, event.at)
         self._rounds.open_all(event.at)
 
@@ -222,10 +234,14 @@ class Engine:
     def _(self, event: events.ExtendRequested) -> None:
         job = self.book.job(event.job)
         check_extension(job, event.rounds_max)
-        self._rounds.record(records.JobExtended(job=job.id, rounds_max=event.rounds_max))
+        self._work.record(records.JobExtended(job=job.id, rounds_max=event.rounds_max))
         if job.state is JobState.FINISHED:
-            self._rounds.change_state(job, JobState.RUNNING)
+            self._work.change_state(job, JobState.RUNNING)
         self._rounds.open_all(event.at)
+
+    @_handle.register
+    def _(self, event: events.EvaluateRequested) -> None:
+        self._evaluations.request(self.book.job(event.job), event.versions, event.at)
 
     @_handle.register
     def _(self, event: events.PruneRequested) -> None:
@@ -245,7 +261,7 @@ class Engine:
             # The updates stay: they were acknowledged. Resuming the job folds them again.
             round_.folding = False
             reason = f"round {round_.number} could not be aggregated: {event.reason}"
-            self._rounds.change_state(job, JobState.PAUSED, reason)
+            self._work.change_state(job, JobState.PAUSED, reason)
             self._rounds.open_all(event.at)
 
     # Decisions.
@@ -258,8 +274,23 @@ class Engine:
             raise BadRequestError(
                 f"assignment {assignment.id!r} is to {assignment.phase}; that result does not belong to it"
             )
-        self._rounds.lease(assignment, event.at + self.book.jobs[assignment.job].spec.rounds.lease)
+        self._work.take(assignment, event.at)
         return assignment
+
+    def _end(self, assignment: Assignment, outcome: Outcome, reason: str, now: float) -> None:
+        """Ends an assignment without a result, and goes on without it."""
+        self._work.close(assignment, outcome, reason)
+        job = self.book.jobs[assignment.job]
+        if assignment.phase is PhaseKind.EVALUATE:
+            self._evaluations.advance(job, assignment.round, now)
+        else:
+            self._rounds.drop_out(job, now)
+
+    def _lose(self, assignment: Assignment, now: float) -> None:
+        """Ends an assignment whose lease ran out."""
+        reason = "the client fell silent" if assignment.taken else "the client did not fetch it"
+        self.clients.lose(assignment.client)
+        self._end(assignment, Outcome.LOST, reason, now)
 
     def _accept(self, assignment: Assignment, event: events.ResultEvent, digest: bytes = b"", length: int = 0) -> None:
         bad = next((name for name, value in event.metrics.items() if not abs(value) <= MAX_METRIC), None)
@@ -276,9 +307,14 @@ class Engine:
             examples=event.examples,
             metrics=dict(event.metrics),
             seconds=event.seconds,
+            central=self._work.is_central(assignment),
         )
-        self._rounds.note_part(assignment, part, event.at, digest, length)
-        self._rounds.advance(self.book.jobs[assignment.job], event.at)
+        self._work.end(assignment, part, digest, length)
+        job = self.book.jobs[assignment.job]
+        if assignment.phase is PhaseKind.EVALUATE:
+            self._evaluations.advance(job, assignment.round, event.at)
+        else:
+            self._rounds.advance(job, event.at)
         self._rounds.open_all(event.at)
 
     def _note_decline(self, assignment: Assignment, event: events.AssignmentFailed) -> None:

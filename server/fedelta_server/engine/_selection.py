@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import blake3
 
+from fedelta.config import RoundsConfig
 from fedelta.parts import Draw
+from fedelta_server.engine._buffer import Buffer
 from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._state import Client, Job
 
@@ -55,6 +57,26 @@ def draw_further(job: Job, ready: Collection[str], count: int, clients: Clients)
     return _select(job, round_.number, round_.attempt, ready, count, count, clients)[:count]
 
 
+def draw_more(job: Job, buffer: Buffer, idle: Iterable[str], population: int, clients: Clients) -> Cohort | None:
+    """Whom an asynchronous job asks next, so that enough are at work of its `population`. None: nobody now.
+
+    Each draw is another one: who was not drawn before has the same chance as anybody.
+    """
+    ready = [name for name in idle if name not in buffer.left_out]
+    wanted = _at_work(job.spec.rounds, population)
+    size = min(wanted - len(buffer.open), len(ready))
+    if size < 1 or len(ready) < job.ready_needed or not buffer.short(wanted):
+        return None
+    names = _select(job, job.next_round, buffer.draws + 1, ready, size, size, clients)[:size]
+    return Cohort(names, 0, population)
+
+
+def likely_more(job: Job, buffer: Buffer, idle: Collection[str], population: int, clients: Clients) -> list[str]:
+    """Whom an asynchronous job would ask next that makes a version now."""
+    size = min(_at_work(job.spec.rounds, population) - len(buffer.open), len(idle))
+    return _select(job, job.next_round + 1, 1, idle, size, size, clients)[:size] if size > 0 else []
+
+
 def draw_evaluators(job: Job, number: int, live: Collection[str]) -> list[str]:
     """Who evaluates a version."""
     return in_order(job, number, 1, live)[: _ceil(job.spec.evaluate.fraction * len(live))]
@@ -94,6 +116,13 @@ def _draw(job: Job, number: int, attempt: int, ready: Collection[str], clients: 
     wanted = rounds.clients or max(job.plan.least_updates, _ceil((rounds.fraction or 1.0) * len(ready)))
     names = _select(job, number, attempt, ready, wanted, _ceil(rounds.over_select * wanted), clients)
     return Cohort(names, min(wanted, len(names)), len(ready))
+
+
+def _at_work(rounds: RoundsConfig, population: int) -> int:
+    """How many clients of an asynchronous job are to be at work at any time."""
+    if rounds.clients is not None:
+        return rounds.clients
+    return max(1, _ceil((rounds.fraction or 1.0) * population))
 
 
 def _select(

@@ -5,11 +5,20 @@ divided by its share, and of the jobs that wait the one with the least goes firs
 beside that, with what they promise.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
-from fedelta_server.engine._selection import Cohort, draw_cohort, likely_cohort, ranked, trainable
+from fedelta_server.engine._selection import (
+    Cohort,
+    draw_cohort,
+    draw_more,
+    likely_cohort,
+    likely_more,
+    ranked,
+    trainable,
+)
 from fedelta_server.engine._state import Job
 
 
@@ -46,11 +55,16 @@ class _Contest:
     def next_turn(self) -> Turn | None:
         passed_over: list[Job] = []
         for job in sorted((job for job in self._jobs if job.waits), key=_position):
-            cohort = draw_cohort(job, self._idle(job), self._clients)
+            cohort = self._draw(job, self._idle(job))
             if cohort is not None:
                 return self._claim(passed_over, job) or Turn(job, cohort)
             passed_over.append(job)
         return None
+
+    def _draw(self, job: Job, idle: Collection[str]) -> Cohort | None:
+        if job.buffered is not None:
+            return draw_more(job, job.buffered, idle, len(self._fit(job)), self._clients)
+        return draw_cohort(job, idle, self._clients)
 
     def _competes(self, job: Job) -> bool:
         competes = not job.waits or len(self._fit(job)) >= job.ready_needed
@@ -90,33 +104,35 @@ class _Contest:
         Without that, whoever waits would get them in the short time of each fold, whatever the shares (the deceptive
         idleness of Iyer and Druschel 2001). A fold needs no client and ends by itself.
         """
-        round_ = job.round
-        if round_ is None or not round_.folding or round_.number >= job.rounds_max or job.turns >= than:
+        if not job.trains_after_fold or job.turns >= than:
             return []
+        if job.buffered is not None:
+            return likely_more(job, job.buffered, self._unoccupied(job), len(self._fit(job)), self._clients)
         return likely_cohort(job, self._unoccupied(job), self._clients)
 
     def _unoccupied(self, job: Job) -> list[str]:
-        return [name for name in self._fit(job) if name not in self._book.queues]
+        return [name for name in self._fit(job) if name not in self._book.training]
 
     def _claim(self, passed_over: list[Job], overtaker: Job) -> Turn | None:
         """The turn of a job that lacks idle clients only, before a rival that has had more would get ahead of it.
 
-        Its assignments queue at the busy ones; no client is kept idle for it.
+        Its assignments queue at the busy ones; no client is kept idle for it. An asynchronous job that is at work needs
+        one idle client at a time, so it is not overtaken for want of them.
         """
         for job in passed_over:
-            if self._are_rivals(job, overtaker):
+            if not job.at_work and self._are_rivals(job, overtaker):
                 idle = self._idle(job)
                 free = self._next_free(job)[: job.ready_needed - len(idle)]
-                cohort = draw_cohort(job, idle + free, self._clients)
+                cohort = self._draw(job, idle + free)
                 if cohort is not None:
                     return Turn(job, cohort)
         return None
 
     def _next_free(self, job: Job) -> list[str]:
         """The busy clients of a job; those with the least to do first."""
-        queues = self._book.queues
-        busy = ranked(job, (name for name in self._fit(job) if name in queues))
-        return sorted(busy, key=lambda name: len(queues[name]))
+        training = self._book.training
+        busy = ranked(job, (name for name in self._fit(job) if name in training))
+        return sorted(busy, key=lambda name: training[name])
 
 
 def _position(job: Job) -> float:

@@ -11,6 +11,8 @@ from functools import cached_property
 import blake3
 
 from fedelta.config import JobSpec
+from fedelta_server.engine._buffer import Buffer
+from fedelta_server.engine._past import Past
 from fedelta_server.engine.records import Participation
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 from fedelta_server.plan import Plan, plan_of
@@ -51,6 +53,8 @@ class Made:
     manifest: bytes = b""
     state: StateRef | None = None
     """What the plan's parts keep for the next version, if they keep anything."""
+    sources: frozenset[tuple[int, int]] = frozenset()
+    """Asynchronous rounds: the rounds and attempts of the assignments whose updates are in it."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,13 @@ class Assignment:
         return self.lease_until < math.inf
 
     @property
+    def version(self) -> int | None:
+        """The version that its client gets. None: it makes the first one."""
+        if self.phase is PhaseKind.INITIALIZE:
+            return None
+        return self.round if self.phase is PhaseKind.EVALUATE else self.round - 1
+
+    @property
     def precedence(self) -> int:
         """When it is its client's turn to do it; the lowest first, of equals the oldest.
 
@@ -164,6 +175,8 @@ class Phase:
     """Results that count."""
     dropped: int = 0
     """Parts that ended without one, but for those that were declined."""
+    population: int = 0
+    """How many clients could have been drawn for it."""
     timer: str = ""
     """The key of the timer of its deadline."""
     deadline: float = math.inf  # volatile
@@ -261,8 +274,13 @@ class Job:
     attempts: int = 0
     """All attempts at the next round: numbers are never used twice."""
     round: Round | None = None
+    """The open round. Of an asynchronous job: only the one that makes the initial model."""
+    buffer: Buffer | None = None
+    """Of an asynchronous job: who works for it, and the updates that wait for a version."""
     evaluations: dict[int, Evaluation] = field(default_factory=dict)
     """The open evaluations by version, oldest first."""
+    past: Past = field(init=False)
+    """What its closed rounds and evaluations told."""
     evaluated: dict[int, int] = field(default_factory=dict)
     """By version: the attempt of its latest evaluation, open or closed."""
     folded: dict[str, str] = field(default_factory=dict)
@@ -275,6 +293,9 @@ class Job:
     """How long its latest round took; 0: none is closed yet."""
     standing: float | None = None  # volatile
     """Its turns while it waits and competes for clients, raised where it claimed the past; None: it does not."""
+
+    def __post_init__(self) -> None:
+        self.past = Past(self.spec.evaluate.lag)
 
     @cached_property
     def plan(self) -> Plan:
@@ -293,8 +314,51 @@ class Job:
 
     @property
     def waits(self) -> bool:
-        """Whether a round is to be opened."""
+        """Whether a round is to be opened, or an asynchronous job has too few clients at work."""
+        if self.buffered is not None:
+            return self.runnable and self.updates_missing > 0 and self.buffered.short(self.spec.rounds.clients)
         return self.runnable and self.round is None and not self.complete
+
+    @property
+    def at_work(self) -> bool:
+        """Whether clients train for it now, where its rounds are asynchronous."""
+        return self.buffered is not None and bool(self.buffered.open)
+
+    @property
+    def trains_after_fold(self) -> bool:
+        """Whether a version is being made after which it goes on to train."""
+        if self.buffered is not None:
+            return self.buffered.folding and self.updates_missing > 0
+        return self.round is not None and self.round.folding and self.round.number < self.rounds_max
+
+    @property
+    def buffered(self) -> Buffer | None:
+        """Its buffer, where its rounds are asynchronous and it has its initial model."""
+        return self.buffer if self.model is not None else None
+
+    @property
+    def updates_missing(self) -> int:
+        """How many updates an asynchronous job has yet to accept for all its versions."""
+        return 0 if self.buffer is None else self.buffer.missing(self.rounds_max - self.rounds_done)
+
+    @property
+    def updates_folded(self) -> int:
+        """How many updates are in the versions of an asynchronous job."""
+        return 0 if self.buffer is None else self.buffer.size * self.rounds_done
+
+    def staleness(self, assignment: Assignment) -> int:
+        """How stale an assignment's update is if it is accepted now.
+
+        That is how many versions are made between the one that it started from and the one that it will be in.
+        """
+        if self.buffered is None or assignment.phase is not PhaseKind.TRAIN:
+            return 0
+        return self.next_round + self.buffered.ahead - assignment.round
+
+    def seed_of(self, assignment: Assignment) -> int:
+        """The seed of an assignment, below 2^63. Who starts from the same version again gets another one."""
+        again = assignment.attempt if self.buffered is not None and assignment.phase is PhaseKind.TRAIN else 1
+        return task_seed(self.spec.job.seed, assignment.round, assignment.phase, assignment.client, again)
 
     def kept_versions(self) -> Iterator[ModelRef]:
         """The versions whose files are there."""
@@ -312,23 +376,35 @@ class Job:
     @property
     def ready_needed(self) -> int:
         """Ready clients needed to open the next round."""
-        return self.plan.ready_needed if self.next_round else 1
+        if self.next_round == 0 or self.at_work:
+            return 1
+        return self.plan.ready_needed
+
+    def evaluates(self, version: int) -> bool:
+        """Whether a version is to be evaluated when it is made."""
+        every = self.spec.evaluate.every
+        return every > 0 and (version % every == 0 or version >= self.rounds_max)
 
     def cost(self, clients: int) -> float:
         """The turns that a phase of so many clients counts for."""
         return clients / self.spec.job.share
 
-    def training_id(self, client: str) -> str | None:
-        """The id that the client's assignment has in the round that trains now, whether or not that is still open."""
-        round_ = self.round
-        if round_ is None or round_.phase.kind is not PhaseKind.TRAIN:
-            return None
-        return Assignment(self.id, round_.number, round_.attempt, PhaseKind.TRAIN, client).id
+    def undecided(self, client: str) -> set[str]:
+        """The ids of a client's assignments to train whose updates may be in the next versions, or would have been."""
+        if self.buffered is not None:
+            sources = self.buffered.sources(client)
+        elif self.round is not None and self.round.phase.kind is PhaseKind.TRAIN:
+            sources = [(self.round.number, self.round.attempt)]
+        else:
+            sources = []
+        return {Assignment(self.id, *source, PhaseKind.TRAIN, client).id for source in sources}
 
     def phases(self) -> Iterator[Phase]:
-        """Its open phases: that of its round, then those of its evaluations."""
+        """Its open phases: that of its round, or those of its buffer, then those of its evaluations."""
         if self.round is not None:
             yield self.round.phase
+        if self.buffer is not None:
+            yield from (self.buffer.open[name] for name in sorted(self.buffer.open))
         for evaluation in self.evaluations.values():
             yield evaluation.phase
 
@@ -343,11 +419,15 @@ def evaluation_timer(job: str, version: int) -> str:
     return f"evaluation/{job}/{version}"
 
 
-def task_seed(seed: int, round_: int, phase: PhaseKind, client: str) -> int:
-    """The seed of an assignment, below 2^63; for the initial model the job's own, whoever makes it."""
+def task_seed(seed: int, round_: int, phase: PhaseKind, client: str, again: int = 1) -> int:
+    """The seed of an assignment, below 2^63; for the initial model the job's own, whoever makes it.
+
+    `again`: the how-manieth time it is that the client starts from the same version, in asynchronous rounds.
+    """
     if phase is PhaseKind.INITIALIZE:
         return seed
-    digest = blake3.blake3(f"{seed}/{round_}/{phase}/{client}".encode()).digest(length=8)
+    which = f"{round_}" if again == 1 else f"{round_}.{again}"
+    digest = blake3.blake3(f"{seed}/{which}/{phase}/{client}".encode()).digest(length=8)
     return int.from_bytes(digest, "little") >> 1
 
 

@@ -21,6 +21,16 @@ def missing_clients(job: Job, clients: Iterable[Client], busy: Collection[str], 
     return f"{_wanted(job)}; {ready} ready{occupied}"
 
 
+def open_evaluations(job: Job) -> str:
+    """The evaluations that a job waits for, which has nothing else to do; empty where it waits for none."""
+    if job.state.ended or not job.complete or not job.evaluations:
+        return ""
+    phases = [each.phase for each in job.evaluations.values()]
+    versions = ", ".join(map(str, sorted(job.evaluations)))
+    asked, open_ = sum(len(each.clients) for each in phases), sum(len(each.open) for each in phases)
+    return f"the evaluation of version {versions}; {asked - open_} of {plural(asked, 'client')} done"
+
+
 def refusals(job: Job, clients: Iterable[Client], now: float) -> dict[str, str]:
     """The clients that would fit a job but do not take part in it, each with the reason."""
     found = ((client.name, client.declines(job.id, now)) for client in clients if client.offers(job.spec))

@@ -48,7 +48,8 @@ class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
 
     `turns` are the job's with this phase: so many clients has it had, divided by its share. `wanted`: the phase is
     complete when so many of the clients have given a result; 0: when the parts of all are over. `population`: how many
-    clients could have been drawn. `central`: those of the clients that evaluate only.
+    clients could have been drawn. `central`: those of the clients that evaluate only. `requested`: it is an evaluation
+    that an operator asked for.
     """
 
     round: int
@@ -59,6 +60,7 @@ class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
     wanted: int = 0
     population: int = 0
     central: list[str] = []
+    requested: bool = False
 
 
 class PhaseExtended(Record, frozen=True, kw_only=True, tag=True):
@@ -90,13 +92,18 @@ class Participation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParticipationEnded(Record, frozen=True, kw_only=True, tag=True):
-    """One client's part is over. `digest` and `length` name its update, where it gave one that counts."""
+    """One client's part is over. `digest` and `length` name its update, where it gave one that counts.
+
+    In asynchronous rounds an update that counts has a `number`, from 1: its place among all that its job accepted. It
+    says which version the update is in, and where in the order of that version's fold.
+    """
 
     round: int
     attempt: int
     participation: Participation
     digest: bytes = b""
     length: int = 0
+    number: int = 0
 
 
 class VersionMade(Record, frozen=True, kw_only=True, tag=True):
@@ -104,7 +111,8 @@ class VersionMade(Record, frozen=True, kw_only=True, tag=True):
 
     `manifest` is the digest of the file that says what it was made of. The initial model, version 0, is nobody's
     update and has none. `state` and `state_length` are those of the file with the parts' state, where the plan has any;
-    `norm` is the Euclidean norm of what the model was changed by.
+    `norm` is the Euclidean norm of what the model was changed by. `sources`, of asynchronous rounds: the round and the
+    attempt of the assignment for which each of the `clients` gave its update; both in the order of acceptance.
     """
 
     version: int
@@ -112,6 +120,7 @@ class VersionMade(Record, frozen=True, kw_only=True, tag=True):
     length: int
     attempt: int = 0
     clients: list[str] = []
+    sources: list[tuple[int, int]] = []
     manifest: bytes = b""
     state: bytes = b""
     state_length: int = 0
@@ -129,7 +138,8 @@ class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
 
     `turns` are the job's so far, `level` what they were when that attempt was opened. `norm` is the Euclidean norm of
     what the model was changed by. `metrics` are only there where the round waited for its evaluation, as it did before
-    there was `EvaluationClosed`.
+    there was `EvaluationClosed`. Whatever is still open was opened after that round was closed which is `reach` before
+    this one; 0: after this one.
     """
 
     number: int
@@ -144,12 +154,14 @@ class RoundClosed(Record, frozen=True, kw_only=True, tag=True):
     turns: float = 0.0
     level: float = 0.0
     norm: float = 0.0
+    reach: int = 0
 
 
 class EvaluationClosed(Record, frozen=True, kw_only=True, tag=True):
-    """The evaluation of a version is complete.
+    """The evaluation of a version is complete, or given up with what came in.
 
     `metrics` are averages over the clients, `central` over those that only evaluate. `clients` are the parts of both.
+    The bytes are what moved for it; they are in no round.
     """
 
     version: int
@@ -158,6 +170,8 @@ class EvaluationClosed(Record, frozen=True, kw_only=True, tag=True):
     clients: list[Participation]
     metrics: dict[str, float]
     central: dict[str, float] = {}
+    bytes_up: int = 0
+    bytes_down: int = 0
 
     @property
     def measured(self) -> dict[str, float]:
@@ -189,8 +203,10 @@ AnyRecord = (
 )
 """Any record; what a journal row decodes to."""
 
-OUTLINE = (JobSubmitted, JobStateChanged, JobExtended, VersionMade, VersionsPruned)
-"""What an engine is rebuilt from of a job's past, up to its last closed round; from that on, all records."""
+OUTLINE = (JobSubmitted, JobStateChanged, JobExtended, VersionMade, VersionsPruned, RoundClosed, EvaluationClosed)
+"""What an engine is rebuilt from of a job's past, up to the round in the `reach` of the last closed one; from that on,
+all records.
+"""
 
 ENDINGS_KEPT = 65_536
 """Of so many assignments at most an engine knows how they ended, and those among the latest so many records it knows

@@ -18,7 +18,7 @@ from fedelta.local import client_plan
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.wire.channel import PROTOCOL_MAX, PROTOCOL_MIN
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import LIVENESS_SECONDS, Assignment, Job, ModelRef, events, task_seed
+from fedelta_server.engine import LIVENESS_SECONDS, Assignment, Made, ModelRef, events, task_seed
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.pace import reconnect_within
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
@@ -217,16 +217,29 @@ class CoordinatorService:
         return [pb.Settlement(assignment_id=each, folded=fate) for each, fate in fates if fate is not None]
 
     def _model(self, assignment: Assignment) -> tuple[ModelRef, Path]:
-        model = self._coordinator.engine.book.job(assignment.job).model
-        if model is None:
+        made = self._made(assignment)
+        if made is None:
             raise BadRequestError(f"assignment {assignment.id!r} has no model to fetch")
-        return model, self._coordinator.files.model_path(model.digest)
+        return made.model, self._coordinator.files.model_path(made.model.digest)
 
     def _shared(self, assignment: Assignment) -> tuple[ModelRef, Path]:
-        shared = _shared_ref(self._coordinator.engine.book.job(assignment.job))
+        shared = self._shared_ref(assignment)
         if shared is None:
             raise BadRequestError(f"assignment {assignment.id!r} shares nothing beside its model")
         return shared, self._coordinator.files.state_path(shared.digest)
+
+    def _made(self, assignment: Assignment) -> Made | None:
+        """The version that an assignment's client gets, if it is not to make the first one."""
+        job = self._coordinator.engine.book.job(assignment.job)
+        return None if assignment.version is None else job.versions[assignment.version]
+
+    def _shared_ref(self, assignment: Assignment) -> ModelRef | None:
+        """What the plan shares with the client beside the version, as a file. None: nothing, or nothing yet."""
+        made, job = self._made(assignment), self._coordinator.engine.book.job(assignment.job)
+        trains = assignment.phase is PhaseKind.TRAIN and job.plan.local.shared
+        if made is None or made.state is None or not trains:
+            return None
+        return ModelRef(made.model.version, made.state.digest, made.state.length)
 
     def _assignment(self, assignment: Assignment) -> pb.Assignment:
         engine = self._coordinator.engine
@@ -246,13 +259,14 @@ class CoordinatorService:
             lease=_duration(job.spec.rounds.lease),
             rounds_max=job.rounds_max,
         )
-        if job.model is not None:
-            message.model.CopyFrom(_model_ref(job.model))
-        shared = _shared_ref(job) if assignment.phase is PhaseKind.TRAIN else None
+        made, shared = self._made(assignment), self._shared_ref(assignment)
+        if made is not None:
+            message.model.CopyFrom(_model_ref(made.model))
         if shared is not None:
             message.shared.CopyFrom(_model_ref(shared))
-        if job.round is not None and job.round.phase.deadline < math.inf:
-            message.time_left.CopyFrom(_duration(max(0.0, job.round.phase.deadline - self._coordinator.now())))
+        deadline = engine.book.phase_of(assignment).deadline
+        if deadline < math.inf:
+            message.time_left.CopyFrom(_duration(max(0.0, deadline - self._coordinator.now())))
         return message
 
     def _waiting_for(self) -> str:
@@ -280,14 +294,6 @@ def _checked_labels(request: pb.RegisterRequest) -> dict[str, str]:
         if not is_name(key) or not is_label(f"{key}={value}" if value else key):
             raise BadRequestError(f"{key!r} = {value!r} is no label; it must be {LABEL_RULE}")
     return dict(request.labels)
-
-
-def _shared_ref(job: Job) -> ModelRef | None:
-    """What the job's plan shares with clients beside the newest version, as a file. None: nothing, or nothing yet."""
-    made = None if job.model is None else job.versions.get(job.model.version)
-    if made is None or made.state is None or not job.plan.local.shared:
-        return None
-    return ModelRef(made.model.version, made.state.digest, made.state.length)
 
 
 def _model_ref(model: ModelRef) -> pb.ModelRef:

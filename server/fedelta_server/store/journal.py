@@ -96,8 +96,7 @@ class Journal:
     def committed(self) -> list[records.Record]:
         """The records from which the engine is rebuilt.
 
-        Of what lies before a job's last closed round only the outline is needed, and how the latest assignments ended.
-        Reading stays fast however long the job has run.
+        Of what lies before all that is open of a job only the outline is needed, and how the latest assignments ended.
         """
         recent = sa.select(sa.func.max(JOURNAL.c.sequence)).scalar_subquery() - records.ENDINGS_KEPT
         closed = (
@@ -106,19 +105,17 @@ class Journal:
             .group_by(JOURNAL.c.job)
             .subquery()
         )
-        query = (
-            sa.select(JOURNAL)
-            .select_from(JOURNAL.outerjoin(closed, JOURNAL.c.job == closed.c.job))
-            .where(
-                closed.c.sequence.is_(None)
-                | (JOURNAL.c.sequence >= closed.c.sequence)
-                | JOURNAL.c.kind.in_([each.__name__ for each in records.OUTLINE])
-                | ((JOURNAL.c.kind == records.ParticipationEnded.__name__) & (JOURNAL.c.sequence > recent))
-            )
-            .order_by(JOURNAL.c.sequence)
+        query = sa.select(JOURNAL).select_from(JOURNAL.outerjoin(closed, JOURNAL.c.job == closed.c.job))
+        needed = (
+            closed.c.sequence.is_(None)
+            | (JOURNAL.c.sequence >= closed.c.sequence)
+            | JOURNAL.c.kind.in_([each.__name__ for each in records.OUTLINE])
+            | ((JOURNAL.c.kind == records.ParticipationEnded.__name__) & (JOURNAL.c.sequence > recent))
         )
         with self._db.connect() as connection:
-            return [_decoder.decode(row.body) for row in connection.execute(query)]
+            further = [_from(connection, *last) for last in connection.execute(sa.select(closed)).all()]
+            found = query.where(sa.or_(needed, *further)).order_by(JOURNAL.c.sequence)
+            return [_decoder.decode(row.body) for row in connection.execute(found)]
 
     def close(self) -> None:
         """Commits what is queued and closes the database."""
@@ -177,6 +174,17 @@ class Journal:
         before = self._links.get(job) or _last_link(connection, job)
         self._links[job] = link = link_of(before, row["unix_time"], row["body"])
         return {**row, "link": link}
+
+
+def _from(connection: sa.Connection, job: str, last: int) -> sa.ColumnElement[bool]:
+    """What is needed of a job beyond what follows its last closed round: all that follows another one before that."""
+    body = sa.select(JOURNAL.c.body).where(JOURNAL.c.sequence == last)
+    closed = _decoder.decode(connection.execute(body).scalar_one())
+    if not (isinstance(closed, records.RoundClosed) and closed.reach):
+        return sa.false()
+    rounds = sa.select(JOURNAL.c.sequence).where(JOURNAL.c.job == job, JOURNAL.c.kind == records.RoundClosed.__name__)
+    first = connection.execute(rounds.order_by(JOURNAL.c.sequence.desc()).offset(closed.reach).limit(1)).scalar()
+    return (JOURNAL.c.job == job) & (JOURNAL.c.sequence >= (first or 0))
 
 
 def _last_link(connection: sa.Connection, job: str) -> bytes:

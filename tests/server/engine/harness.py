@@ -41,12 +41,18 @@ class Harness:
             assert durable(Engine(known)) == durable(self.engine)
 
     def outline(self) -> list[records.Record]:
-        """What the journal gives back: of what lies before a job's last closed round not everything."""
-        last = {each.job: index for index, each in enumerate(self.journal) if isinstance(each, records.RoundClosed)}
+        """What the journal gives back: of what lies before all that is open of a job not everything."""
+        since = {job: self._since(job) for job in self.engine.book.jobs}
         known = (*records.OUTLINE, records.ParticipationEnded)
-        return [
-            each for index, each in enumerate(self.journal) if isinstance(each, known) or index >= last.get(each.job, 0)
-        ]
+        return [each for index, each in enumerate(self.journal) if isinstance(each, known) or index >= since[each.job]]
+
+    def _since(self, job: str) -> int:
+        """Where the first record stands that is needed whatever it is."""
+        closed = [(0, 0)]
+        for index, each in enumerate(self.journal):
+            if isinstance(each, records.RoundClosed) and each.job == job:
+                closed.append((index, each.reach))
+        return closed[max(0, len(closed) - 1 - closed[-1][1])][0]
 
     def restart(self) -> None:
         """The process dies; another one takes over what was committed."""
@@ -164,6 +170,9 @@ class Harness:
     def closed(self) -> list[records.RoundClosed]:
         return [record for record in self.journal if isinstance(record, records.RoundClosed)]
 
+    def evaluations(self) -> list[records.EvaluationClosed]:
+        return [record for record in self.journal if isinstance(record, records.EvaluationClosed)]
+
 
 def session(name: str) -> str:
     return f"session-of-{name}"
@@ -175,7 +184,7 @@ def digest_of(text: str) -> bytes:
 
 def durable(engine: Engine) -> object:
     """The part of the state that records must restore."""
-    volatile = {"opened_at", "bytes_up", "bytes_down", "folding", "deadline", "lease_until", "taken", "progress"}
+    volatile = {"opened_at", "bytes_up", "bytes_down", "folding", "deadline", "lease_until", "taken", "due", "progress"}
     return [_strip(asdict(job), volatile | {"standing"}) for job in engine.book.jobs.values()]
 
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 
 from fedelta_server.engine import Engine, Job, records
+from fedelta_server.engine._evaluations import MOST_WAITING
 from fedelta_server.engine._state import Phase
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
@@ -17,32 +18,77 @@ def check(engine: Engine, now: float) -> None:
     queued = [assignment for queue in engine.book.queues.values() for assignment in queue.values()]
     assert {assignment.id: assignment for assignment in queued} == engine.book.assignments
     assert all(engine.book.queues.values()), "an empty queue makes its client look busy"
+    trains = Counter(each.client for each in queued if each.phase is not PhaseKind.EVALUATE)
+    assert trains == dict(engine.book.training)
+    check_turns(engine)
     for job in engine.book.jobs.values():
         assert job.rounds_done <= job.rounds_max
-        assert (job.rounds_done == job.rounds_max) == (job.state is JobState.FINISHED)
+        check_finished(job)
+        check_evaluations(engine, job)
         check_pruned(job)
         check_declines(engine, job, now)
         check_not_kept_waiting(engine, job, now)
         if job.state.ended:
             assert job.round is None
+            assert all(each.requested for each in job.evaluations.values())
         if job.model is not None and job.round is None:
             assert job.model.version == job.rounds_done
         if job.round is None:
             continue
-        parts = [(part.client, part.phase) for part in job.round.parts]
-        assert len(parts) == len(set(parts)), "a client's part of a phase ended twice"
-        ended = {part.client for part in job.round.parts if part.phase is job.round.phase.kind}
-        assert ended | set(job.round.phase.open) == set(job.round.phase.clients)
-        assert ended.isdisjoint(job.round.phase.open)
         assert job.round.folding <= (not job.round.phase.open and job.round.phase.kind is PhaseKind.TRAIN)
+        check_parts(engine, job.round.phase, job.round.parts)
         check_enough(job.round.phase, job.round.parts)
         check_dropouts_replaced(engine, job, now)
-        for part in job.round.parts:
-            assert part.outcome is Outcome.ACCEPTED or part.reason
-        if job.round.phase.open:
-            assert engine.wake_at() is not None, "nothing would end an assignment whose client is gone"
-            limited = job.round.phase.deadline < math.inf
-            assert limited or not all(each.begun for each in job.open_assignments()), "the phase may last for ever"
+
+
+def check_parts(engine: Engine, phase: Phase, parts: list[records.Participation]) -> None:
+    """Each client of a phase has one part in it, which is open or ended once, and will end."""
+    ended = [part.client for part in parts]
+    assert len(ended) == len(set(ended)), "a client's part of a phase ended twice"
+    assert set(ended) | set(phase.open) == set(phase.clients)
+    assert set(ended).isdisjoint(phase.open)
+    for part in parts:
+        assert part.phase is phase.kind
+        assert part.outcome is Outcome.ACCEPTED or part.reason
+    if phase.open:
+        assert engine.wake_at() is not None, "nothing would end an assignment whose client is gone"
+        limited = phase.deadline < math.inf
+        assert limited or not all(each.begun for each in phase.assignments), "the phase may last for ever"
+
+
+def check_turns(engine: Engine) -> None:
+    """A client has one turn at a time: what waits has no clock that runs, and training is not kept from it for long."""
+    for name in engine.book.queues:
+        first, *others = engine.book.in_turn(name)
+        assert first.begun
+        assert all(each.taken or not each.begun for each in others)
+        waiting = [each for each in (first, *others) if not each.taken]
+        due = [each for each in waiting if each.due]
+        assert len(due) <= 1, "between two trainings there is one evaluation"
+        kinds = [each.phase is PhaseKind.EVALUATE for each in waiting[len(due) :]]
+        assert kinds == sorted(kinds), "an evaluation goes before training"
+
+
+def check_finished(job: Job) -> None:
+    """A job is finished when it has nothing more to do, and not before."""
+    if job.state is JobState.FINISHED:
+        assert job.complete
+    if job.complete and not job.state.ended:
+        assert job.evaluations, "nothing would finish it"
+
+
+def check_evaluations(engine: Engine, job: Job) -> None:
+    """Open evaluations are of versions that are there, and no client falls behind for good."""
+    waiting: Counter[str] = Counter()
+    for version, evaluation in job.evaluations.items():
+        assert version in job.versions.keys() - job.pruned
+        assert evaluation.phase.open, "nothing would close it"
+        assert evaluation.attempt == job.evaluated[version]
+        assert evaluation.central <= set(evaluation.phase.clients)
+        check_parts(engine, evaluation.phase, evaluation.parts)
+        if not evaluation.requested:
+            waiting.update(each.client for each in evaluation.phase.assignments if not each.taken)
+    assert all(count <= max(MOST_WAITING, job.spec.evaluate.lag + 1) for count in waiting.values())
 
 
 def check_pruned(job: Job) -> None:
@@ -86,12 +132,12 @@ def check_dropouts_replaced(engine: Engine, job: Job, now: float) -> None:
     if phase.dropped > phase.wanted or phase.deadline - now <= spec.lease:
         return
     for client in engine.clients:
-        assert not client.fits(job, now) or client.name in phase.clients or client.name in engine.book.queues
+        assert not client.fits(job, now) or client.name in phase.clients or client.name in engine.book.training
 
 
 def check_not_kept_waiting(engine: Engine, job: Job, now: float) -> None:
     """A job that waits lacks idle clients, unless they are held for one that folds."""
-    idle = [each for each in engine.clients if each.fits(job, now) and each.name not in engine.book.queues]
+    idle = [each for each in engine.clients if each.fits(job, now) and each.name not in engine.book.training]
     folding = any(other.round is not None and other.round.folding for other in engine.book.jobs.values())
     assert not job.waits or folding or len(idle) < job.ready_needed
 

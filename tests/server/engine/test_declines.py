@@ -114,8 +114,10 @@ def test_the_others_go_on_without_it() -> None:
     h.fold()
     assert h.work("cyd") is None, "it does not evaluate either"
     for name in ("ada", "bob"):
+        h.update(name)
         h.evaluate(name)
     assert {part.client: part.outcome for part in h.closed()[0].clients}["cyd"] is Outcome.DECLINED
+    assert [part.client for part in h.evaluations()[0].clients] == ["ada", "bob"]
 
 
 def test_an_attempt_fails_without_counting_where_clients_only_declined() -> None:

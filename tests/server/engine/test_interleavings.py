@@ -66,10 +66,15 @@ class Federation(RuleBasedStateMachine):
         )
         self.h.submit(text, INITIAL if init else None)
 
-    @rule(name=A_NAME, site=SITES)
-    def join(self, name: str, site: str) -> None:
+    @rule(name=A_NAME, site=SITES, central=st.sampled_from([False, False, True]))
+    def join(self, name: str, site: str, central: bool = False) -> None:
         registered = events.ClientRegistered(
-            at=self.h.now, name=name, session=session(name), learners=("digits:Digits",), labels={"site": site}
+            at=self.h.now,
+            name=name,
+            session=session(name),
+            learners=("digits:Digits",),
+            labels={"site": site},
+            evaluates_only=central,
         )
         self._try(registered)
         self._try(events.PollStarted(at=self.h.now, session=session(name)))
@@ -141,11 +146,35 @@ class Federation(RuleBasedStateMachine):
     def prune(self, job: str, versions: set[int]) -> None:
         self._try(events.PruneRequested(at=self.h.now, job=job, versions=tuple(versions)))
 
+    @rule(job=JOBS, versions=st.sets(st.integers(0, 4), min_size=1))
+    def evaluate(self, job: str, versions: set[int]) -> None:
+        self._try(events.EvaluateRequested(at=self.h.now, job=job, versions=tuple(versions)))
+
     @rule(back=st.lists(A_NAME, unique=True), site=SITES)
     def restart(self, back: list[str], site: str) -> None:
         self.h.restart()
         for name in back:
             self.join(name, site)
+
+    @invariant()
+    def every_evaluation_is_closed_once(self) -> None:
+        """What was opened is open, or was closed with the parts of all its clients."""
+        opened = {
+            (each.job, each.round, each.attempt): each.clients
+            for each in self.h.journal
+            if isinstance(each, records.PhaseOpened) and each.phase is PhaseKind.EVALUATE
+        }
+        closed = [(each.job, each.version, each.attempt) for each in self.h.evaluations()]
+        assert len(closed) == len(set(closed))
+        open_ones = {
+            (job.id, each.version, each.attempt)
+            for job in self.h.engine.book.jobs.values()
+            for each in job.evaluations.values()
+        }
+        assert opened.keys() == open_ones | set(closed)
+        assert open_ones.isdisjoint(closed)
+        for each in self.h.evaluations():
+            assert [part.client for part in each.clients] == opened[each.job, each.version, each.attempt]
 
     @invariant()
     def accepted_updates_are_folded_once(self) -> None:

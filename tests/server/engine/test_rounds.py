@@ -24,7 +24,7 @@ def closed_outcomes(closed: records.RoundClosed) -> dict[tuple[str, str], str]:
 
 def test_a_job_runs_from_queued_to_finished() -> None:
     h = Harness()
-    job = h.submit(toml(rounds="max = 2\nclients = 3"))
+    job = h.submit(toml(rounds="max = 2\nclients = 3", rest="[evaluate]\nevery = 0"))
     assert h.job(job).state is JobState.QUEUED
     h.join(*THREE)
     assert h.job(job).state is JobState.RUNNING
@@ -36,12 +36,9 @@ def test_a_job_runs_from_queued_to_finished() -> None:
             number,
             [("ada", 10), ("bob", 20), ("cyd", 30)],
         )
-        for name, examples, accuracy in zip(THREE, (1, 1, 2), (0.5, 0.7, 0.9), strict=True):
-            h.evaluate(name, examples, accuracy=accuracy)
     assert h.job(job).state is JobState.FINISHED
     assert [closed.number for closed in h.closed()] == [1, 2]
     last = h.closed()[-1]
-    assert last.metrics == {"accuracy": pytest.approx((0.5 + 0.7 + 2 * 0.9) / 4)}
     assert last.train_metrics == {"loss": pytest.approx((100 + 400 + 900) / 60)}
     assert last.digest == digest_of(f"{job}/2")
 
@@ -242,19 +239,6 @@ def test_a_fold_that_fails_pauses_the_job_and_keeps_the_updates() -> None:
     assert h.job(job).state is JobState.FINISHED
 
 
-@pytest.mark.parametrize(("every", "evaluated"), [(0, []), (1, [1, 2, 3]), (2, [2, 3])])
-def test_evaluation_takes_place_as_often_as_asked_and_after_the_last_round(every: int, evaluated: list[int]) -> None:
-    h = Harness()
-    h.submit(toml(rounds="max = 3", rest=f"[evaluate]\nevery = {every}"))
-    h.join("ada")
-    for number in (1, 2, 3):
-        h.update("ada")
-        h.fold()
-        if number in evaluated:
-            h.evaluate("ada", accuracy=0.5)
-    assert [closed.number for closed in h.closed() if closed.metrics] == evaluated
-
-
 def test_the_same_update_twice_counts_once() -> None:
     h = Harness()
     job = h.submit(toml(rounds="max = 1\nclients = 2"))
@@ -394,22 +378,6 @@ def test_jobs_take_turns() -> None:
         if h.folds:
             h.fold()
     assert [closed.job for closed in h.closed()] == [first, second, first, second]
-
-
-def test_evaluation_waits_for_clients_that_work_for_another_job() -> None:
-    h = Harness()
-    first, second = h.submit(toml(rounds="max = 1")), h.submit(toml(rounds="max = 1"))
-    h.join("ada")
-    h.update("ada")
-    assert h.take("ada").job == second
-    h.fold()
-    h.pass_time(50)
-    h.send(events.AssignmentRenewed(at=h.now, session=session("ada"), assignment=h.take("ada").id))
-    h.pass_time(50)
-    h.update("ada")
-    h.evaluate("ada", accuracy=1.0)
-    assert h.closed()[0].job == first
-    assert h.closed()[0].metrics == {"accuracy": 1.0}
 
 
 def test_a_restart_in_mid_round_asks_only_for_the_rest() -> None:

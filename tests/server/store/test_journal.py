@@ -186,7 +186,7 @@ def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(
 
     committed = journal.committed()
     kinds = [type(record) for record in committed if record.job == "digits-1"]
-    assert kinds.count(records.RoundClosed) == 1
+    assert kinds.count(records.PhaseOpened) == 1
     assert kinds.count(records.ParticipationEnded) == 2, "of the last 12 records of all jobs"
     assert [record for record in committed if isinstance(record, records.PhaseOpened)][-1] == opened
 
@@ -195,6 +195,30 @@ def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(
     assert (job.rounds_done, job.attempts, job.state, job.model) == (40, 1, JobState.RUNNING, same.model)
     assert [each.id for each in job.open_assignments()] == [each.id for each in same.open_assignments()]
     assert rebuilt.book.job("other-1").round == whole.book.job("other-1").round
+
+
+@pytest.mark.parametrize("reach", [1, 3, 40])
+def test_what_was_opened_before_the_last_closed_round_and_is_still_open_is_there(journal: Journal, reach: int) -> None:
+    since = 40 - reach
+    opened = records.PhaseOpened(
+        job="digits-1", round=since, attempt=1, phase=PhaseKind.EVALUATE, clients=["a", "b"], requested=True
+    )
+    done = records.Participation(client="a", phase=PhaseKind.EVALUATE, outcome=Outcome.ACCEPTED, examples=3)
+    ended = records.ParticipationEnded(job="digits-1", round=since, attempt=1, participation=done)
+    rounds = [_round("digits-1", number) for number in range(1, 41)]
+    rounds[-1][-1] = msgspec.structs.replace(rounds[-1][-1], reach=reach)
+    before, after = rounds[:since], rounds[since:]
+    journal.append([_submitted("digits-1"), *(record for each in before for record in each), opened]).result(10)
+    journal.append([*after[0], ended, *(record for each in after[1:] for record in each)]).result(10)
+    journal.append([_submitted("other-1"), *_round("other-1", 1), *_round("other-1", 2)]).result(10)
+
+    committed = journal.committed()
+    job, whole = Engine(committed).book.job("digits-1"), Engine(_all(journal, "digits-1")).book.job("digits-1")
+    assert job == whole
+    assert [(each.version, list(each.phase.open)) for each in job.evaluations.values()] == [(since, ["b"])]
+    trained = [each for each in committed if isinstance(each, records.PhaseOpened) and each.phase is PhaseKind.TRAIN]
+    assert [each.round for each in trained if each.job == "digits-1"] == list(range(since + 1, 41))
+    assert not [each for each in trained if each.job == "other-1"]
 
 
 def _all(journal: Journal, job: str) -> list[records.Record]:
