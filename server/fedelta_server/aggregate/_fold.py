@@ -141,6 +141,8 @@ class _Parts:
             if not rule.chosen or not all(0 <= index < len(updates) for index in rule.chosen):
                 raise ValueError(f"{self.aggregator} chose {rule.chosen} of {plural(len(updates), 'update')}")
             return rule
+        if len(rule.factors) != len(updates):
+            raise ValueError(f"{self.aggregator} gave {len(rule.factors)} factors for {plural(len(updates), 'update')}")
         for update, factor in zip(updates, rule.factors, strict=True):
             if not math.isfinite(factor):
                 raise NotFiniteError(f"{self.aggregator} gave the update of {update.client!r} the factor {factor}")

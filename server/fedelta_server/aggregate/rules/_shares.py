@@ -12,6 +12,7 @@ Weights = Literal["examples", "uniform"]
 
 
 def shares(updates: Updates, weights: Weights) -> NDArray[np.float64]:
-    """Positive numbers whose sum is 1, one for each update."""
+    """Positive numbers whose sum is 1, one for each update; zeros where no update has examples."""
     counts = updates.examples if weights == "examples" else (1,) * len(updates)
-    return np.array([count / sum(counts) for count in counts], np.float64)
+    total = sum(counts) or 1
+    return np.array([count / total for count in counts], np.float64)
