@@ -237,8 +237,19 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed & 0xFFFF_FFFF)
     torch: Any = sys.modules.get("torch")
-    if torch is not None:
+    if torch is None:
+        return
+    if _may_compute_elsewhere(torch):
         torch.manual_seed(seed)
+    else:
+        # That would keep a seed and a traceback for each kind of device that is not there, and for ever.
+        torch.default_generator.manual_seed(seed)
+
+
+def _may_compute_elsewhere(torch: Any) -> bool:
+    """Whether there is an accelerator, as far as this torch can say."""
+    accelerator = getattr(torch, "accelerator", None)
+    return accelerator is None or bool(accelerator.is_available())
 
 
 def load_learner(spec: str) -> Learner:
