@@ -29,6 +29,7 @@ MODEL: Tensors = {
     "z": np.linspace(1, 2, 11, dtype="f4"),
 }
 SHARED = ("control", "other")
+MEAN = Mean()
 
 
 class Folder:
@@ -49,7 +50,7 @@ class Folder:
             for spec in self.update.tensors
         }
 
-    def fold(self, clients: int, population: int = 0, block: int = 1 << 18, aggregator: Aggregator = Mean()) -> Folded:
+    def fold(self, clients: int, population: int = 0, block: int = 1 << 18, aggregator: Aggregator = MEAN) -> Folded:
         updates = [self._write(client) for client in range(clients)]
         self.version += 1
         source = self.path("state", self.version - 1)
