@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 
-from fedelta_server.engine import Engine, Job, records
+from fedelta_server.engine import Client, Engine, Job, records
 from fedelta_server.engine._evaluations import MOST_WAITING
 from fedelta_server.engine._state import Phase
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
@@ -39,6 +39,11 @@ def check(engine: Engine, now: float) -> None:
         check_parts(engine, job.round.phase, job.round.parts)
         check_enough(job.round.phase, job.round.parts)
         check_dropouts_replaced(engine, job, now)
+
+
+def trainable(client: Client, job: Job, now: float) -> bool:
+    """Whether a client can be expected to train for a job."""
+    return client.fits(job, now) and not client.evaluates_only
 
 
 def check_parts(engine: Engine, phase: Phase, parts: list[records.Participation]) -> None:
@@ -132,12 +137,12 @@ def check_dropouts_replaced(engine: Engine, job: Job, now: float) -> None:
     if phase.dropped > phase.wanted or phase.deadline - now <= spec.lease:
         return
     for client in engine.clients:
-        assert not client.fits(job, now) or client.name in phase.clients or client.name in engine.book.training
+        assert not trainable(client, job, now) or client.name in phase.clients or client.name in engine.book.training
 
 
 def check_not_kept_waiting(engine: Engine, job: Job, now: float) -> None:
     """A job that waits lacks idle clients, unless they are held for one that folds."""
-    idle = [each for each in engine.clients if each.fits(job, now) and each.name not in engine.book.training]
+    idle = [each for each in engine.clients if trainable(each, job, now) and each.name not in engine.book.training]
     folding = any(other.round is not None and other.round.folding for other in engine.book.jobs.values())
     assert not job.waits or folding or len(idle) < job.ready_needed
 
@@ -151,9 +156,9 @@ def check_nobody_overtaken(engine: Engine, decided: list[records.Record], now: f
     if any(job.round is not None and job.round.folding for job in jobs.values()):
         return
     for waiting in jobs.values():
-        fit = {client.name for client in engine.clients if client.fits(waiting, now)}
+        fit = {client.name for client in engine.clients if trainable(client, waiting, now)}
         if not waiting.waits or waiting.standing is None or len(fit) < waiting.ready_needed:
             continue
         for job in (jobs[each] for each in opened):
-            rival = any(client.fits(job, now) for client in engine.clients if client.name in fit)
+            rival = any(trainable(client, job, now) for client in engine.clients if client.name in fit)
             assert not rival or job.level <= waiting.standing
