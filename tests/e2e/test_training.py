@@ -62,15 +62,18 @@ def check_account(shown: dict[str, Any], length: int) -> None:
     # An update has the float32 tensors only: 24 bytes of integers stay behind, and the header differs a little.
     (up,) = {closed["bytes_up"] for closed in shown["rounds"]}
     assert 0 <= up - 3 * 4 * (40 * 25 + 25) < 3 * 1024
-    # Each version is fetched once by each client: the one a round evaluates is the one the next trains from.
-    assert [closed["bytes_down"] for closed in shown["rounds"]] == [6 * length, 3 * length, 3 * length]
-    for closed in shown["rounds"]:
+    # Each version is fetched once by each client: the one that it evaluates is the one that the next round trains from.
+    assert [closed["bytes_down"] for closed in shown["rounds"]] == [3 * length] * 3
+    assert [each["bytes_down"] for each in shown["evaluations"]] == [0, 0, 3 * length]
+    for closed, evaluation in zip(shown["rounds"], shown["evaluations"], strict=True):
         assert 0 < closed["seconds"] < 60
-        outcomes = [(part["client"], part["phase"], part["outcome"]) for part in closed["clients"]]
-        assert outcomes == [(name, phase, "accepted") for name in SITES for phase in ("evaluate", "train")]
+        parts = [(part["client"], part["phase"], part["outcome"]) for part in closed["clients"]]
+        assert parts == [(name, "train", "accepted") for name in SITES]
+        parts = [(part["client"], part["phase"], part["outcome"]) for part in evaluation["clients"]]
+        assert parts == [(name, "evaluate", "accepted") for name in SITES]
         goal = sum((n + 1) * target for n, target in SITES.values()) / (45 + 3) * closed["number"]
         bias = averaged(BIAS, closed["number"]).mean()
-        assert closed["metrics"] == {"distance": pytest.approx(goal - bias, rel=1e-5)}
+        assert closed["metrics"] == evaluation["metrics"] == {"distance": pytest.approx(goal - bias, rel=1e-5)}
         target = sum(n * target for n, target in SITES.values()) / 45
         assert closed["train_metrics"] == {"target": pytest.approx(target)}
 

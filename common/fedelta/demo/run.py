@@ -9,7 +9,17 @@ from typing import Any
 
 from rich.console import Console
 
-from fedelta.admin import AdminClient, JobInfo, JobState, RoundClosed, RoundFailed, RoundInfo, StateChanged
+from fedelta.admin import (
+    AdminClient,
+    EvaluationClosed,
+    EvaluationInfo,
+    JobInfo,
+    JobState,
+    RoundClosed,
+    RoundFailed,
+    RoundInfo,
+    StateChanged,
+)
 from fedelta.demo.curve import draw_curve
 from fedelta.demo.processes import Federation, federation
 from fedelta.demo.shards import pooled_accuracy, write_shards
@@ -84,9 +94,13 @@ def _pid(running: Federation) -> int:
 def _train(admin: AdminClient, demo: Demo, console: Console) -> JobInfo:
     job_id = admin.submit_text(_job_file(demo), source="demo.toml")
     console.print("round  clients  train loss  accuracy  test loss   up MB  down MB  seconds")
+    closed: dict[int, RoundInfo] = {}
     for event in admin.watch(job_id):
         if isinstance(event.what, RoundClosed):
-            console.print(_line(event.what.round))
+            closed[event.what.round.number] = event.what.round
+        elif isinstance(event.what, EvaluationClosed):
+            # The next round trains meanwhile: a line is a little behind what happens.
+            console.print(_line(closed[event.what.evaluation.version], event.what.evaluation))
         elif isinstance(event.what, RoundFailed):
             console.print(f"{event.what.round:5}  failed: {event.what.reason}")
         elif isinstance(event.what, StateChanged) and event.what.state is JobState.PAUSED:
@@ -105,11 +119,11 @@ def _job_file(demo: Demo) -> str:
     )
 
 
-def _line(closed: RoundInfo) -> str:
+def _line(closed: RoundInfo, evaluation: EvaluationInfo) -> str:
     took_part = sum(part.outcome == "accepted" and part.phase == "train" for part in closed.clients)
     return (
         f"{closed.number:5}  {took_part:7}  {_number(closed.train_metrics, 'loss'):>10}  "
-        f"{_number(closed.metrics, 'accuracy'):>8}  {_number(closed.metrics, 'loss'):>9}  "
+        f"{_number(evaluation.metrics, 'accuracy'):>8}  {_number(evaluation.metrics, 'loss'):>9}  "
         f"{closed.bytes_up / 1e6:6.2f}  {closed.bytes_down / 1e6:7.2f}  {closed.seconds:7.2f}"
     )
 
