@@ -3,15 +3,15 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from fedelta.errors import BadRequestError, DigestMismatchError, FedeltaError, PayloadError, StorageError
 from fedelta.tensors import UPDATE_METADATA, Schema, update_schema
-from fedelta_server.aggregate import admit_model, admit_update, check_weight, read_schema
+from fedelta_server.aggregate import admit_model, admit_update, check_facts, check_weight, read_schema
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import Assignment, events
+from fedelta_server.engine import Assignment, Job, events
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.transfers import Meter
 from fedelta_server.uploads import Announced, Stream, Uploads
@@ -57,9 +57,9 @@ class Updates:
             if await self._was_accepted(pushed.session, pushed.assignment, pushed.digest):
                 return True
             try:
-                await self._check_header(pushed, assignment)
-                path = await self._receive(pushed, assignment, stream, chunks)
-                await self._take(pushed, assignment, path)
+                checked = await self._checked(pushed, assignment)
+                path = await self._receive(checked, assignment, stream, chunks)
+                await self._take(checked, assignment, path)
             except PayloadError as error:
                 await self._refuse(pushed, assignment, error)
         return False
@@ -96,19 +96,21 @@ class Updates:
             await self._coordinator.settled()
         return accepted
 
-    async def _check_header(self, pushed: PushedUpdate, assignment: Assignment) -> None:
+    async def _checked(self, pushed: PushedUpdate, assignment: Assignment) -> PushedUpdate:
+        """The header with those facts that the plan wants. Raises `PayloadError`."""
         if assignment.phase is PhaseKind.INITIALIZE:
-            return
+            return replace(pushed, facts={})
         check_weight(pushed.examples)
-        schema = await self._model_schema(assignment)
-        updates = update_schema(schema)
-        expected = len(updates.header(UPDATE_METADATA)) + updates.data_bytes
+        job = self._coordinator.engine.book.job(assignment.job)
+        facts = check_facts(pushed.facts, _wanted(job))
+        expected = _file_length(await self._model_schema(assignment), job.plan.local.shared)
         # Within bounds it is received in full, so that the refusal can name the tensor.
         if pushed.length > 2 * expected + _SLACK_BYTES:
             raise PayloadError(
                 f"{pushed.length} bytes are announced; an update to this job's model has {expected}. "
                 "Is this the right learner?"
             )
+        return replace(pushed, facts=facts)
 
     async def _take(self, pushed: PushedUpdate, assignment: Assignment, path: Path) -> None:
         if assignment.phase is PhaseKind.INITIALIZE:
@@ -116,10 +118,11 @@ class Updates:
             await self._coordinator.in_thread(self._coordinator.files.keep_model, path, pushed.digest)
             await self._accept(pushed)
             return
-        schema = await self._model_schema(assignment)
+        job = self._coordinator.engine.book.job(assignment.job)
+        schema, shared = await self._model_schema(assignment), job.plan.local.shared
         # The disk works while the processor checks.
         for outcome in await asyncio.gather(
-            self._coordinator.in_thread(admit_update, path, schema, pushed.digest, pushed.length),
+            self._coordinator.in_thread(admit_update, path, schema, pushed.digest, pushed.length, shared),
             self._coordinator.in_thread(self._coordinator.files.sync, path),
             return_exceptions=True,
         ):
@@ -173,6 +176,21 @@ class Updates:
         if model is None:
             raise BadRequestError(f"job {assignment.job!r} has no model yet")
         return await self._coordinator.in_thread(_schema_of, self._coordinator.files.model_path(model.digest))
+
+
+def _wanted(job: Job) -> dict[str, str]:
+    """The facts that an update must bring, each with who needs it."""
+    local, aggregator = job.spec.local.name, job.spec.aggregator.name
+    return {
+        **dict.fromkeys(sorted(job.plan.local.facts), f"local training {local!r}"),
+        **dict.fromkeys(sorted(job.plan.aggregator.facts), f"aggregator {aggregator!r}"),
+    }
+
+
+@lru_cache(maxsize=16)
+def _file_length(model: Schema, shared: tuple[str, ...]) -> int:
+    schema = update_schema(model, shared)
+    return len(schema.header(UPDATE_METADATA)) + schema.data_bytes
 
 
 @lru_cache(maxsize=16)

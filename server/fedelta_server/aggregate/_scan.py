@@ -17,7 +17,7 @@ MAX_MAGNITUDE = {DType.F32: 1e18, DType.F64: 1e140}
 squares, leave its range. No model that trains holds them; the sums of squares of statistics may well pass 1e18."""
 
 _BUFFER_BYTES = 1 << 20
-_ADVICE = "Training has probably diverged: lower the learning rate or clip gradients"
+ADVICE = "Training has probably diverged: lower the learning rate or clip gradients"
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Scanner:
             return
         where = describe(schema, at, self._fault.at)
         if not np.isfinite(self._fault.value):
-            raise NotFiniteError(f"{where} is {_name(self._fault.value)}. {_ADVICE}")
+            raise NotFiniteError(f"{where} is {_name(self._fault.value)}. {ADVICE}")
         raise PayloadError(
-            f"{where} is {self._fault.value:.3g}; magnitudes above {self._fault.most:g} are refused. {_ADVICE}"
+            f"{where} is {self._fault.value:.3g}; magnitudes above {self._fault.most:g} are refused. {ADVICE}"
         )
 
     def _read(self, fd: int, start: int, nbytes: int) -> Stored:

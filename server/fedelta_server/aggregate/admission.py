@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,12 @@ from blake3 import blake3
 from fedelta.errors import DigestMismatchError, PayloadError, SchemaMismatchError, WeightError
 from fedelta.learner import MAX_EXAMPLES
 from fedelta.tensors import MODEL_METADATA, UPDATE_METADATA, Layout, Schema, read_layout, update_schema
-from fedelta_server.aggregate._scan import Scanner
+from fedelta_server.aggregate._scan import ADVICE, Scanner
 from fedelta_server.aggregate._segments import segments, starts
 from fedelta_server.store.io import opened, read_exactly, storage_errors, write_fully
+
+MAX_FACT = 1e18
+"""Facts beyond this cannot be right, and could take what is computed with them out of range."""
 
 _COPY_BYTES = 1 << 20
 
@@ -44,13 +48,34 @@ def check_weight(examples: int) -> None:
         raise WeightError(f"the update counts {examples} examples; more than 2^53 cannot be right")
 
 
-def admit_update(path: Path, model_schema: Schema, digest: bytes, length: int) -> Admitted:
+def check_facts(facts: Mapping[str, float], wanted: Mapping[str, str]) -> dict[str, float]:
+    """Checks what an update says of itself, and returns what is wanted of it.
+
+    `wanted`: by name of a fact, who needs it, in words. Raises `PayloadError`, naming the fact and who needs it.
+    """
+    for name, who in wanted.items():
+        if name not in facts:
+            raise PayloadError(
+                f"the update does not say its {name!r}, which {who} needs. Is fedelta too old at the client?"
+            )
+        value = facts[name]
+        # NaN is in no interval.
+        if not -MAX_FACT <= value <= MAX_FACT:
+            raise PayloadError(f"the update says that its {name!r} is {value}, and {who} computes with it. {ADVICE}")
+        if name == "steps" and value <= 0:
+            raise PayloadError(f"the update says that its 'steps' are {value:g}; {who} divides by them: it must train")
+    return {name: facts[name] for name in wanted}
+
+
+def admit_update(path: Path, model_schema: Schema, digest: bytes, length: int, shared: Sequence[str] = ()) -> Admitted:
     """Checks a received update to a model of this schema, in one pass over the file.
+
+    `shared`: the names under which the plan shares tensors; updates bring how the client changed its own.
 
     Raises, in this order of precedence: `DigestMismatchError` (also for a wrong length), `SchemaMismatchError`
     or another `PayloadError` about the header, `NotFiniteError` or `PayloadError` about values.
     """
-    schema = update_schema(model_schema)
+    schema = update_schema(model_schema, shared)
     header = schema.header(UPDATE_METADATA)
     at = starts(schema, len(header))
     with opened(path) as fd, storage_errors(path):

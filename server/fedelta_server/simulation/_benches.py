@@ -13,10 +13,10 @@ from typing import Any
 from fedelta.errors import FedeltaError, LearnerError, PayloadError
 from fedelta.execution import StateFiles, TrainOutcome, Workbench, load_learner
 from fedelta.learner import Learner, Task
-from fedelta.local import read_plan
+from fedelta.local import local_part, read_plan
 from fedelta.models import Written
 from fedelta.tensors import Schema
-from fedelta_server.aggregate import admit_model, admit_update, check_weight, read_schema
+from fedelta_server.aggregate import admit_model, admit_update, check_facts, check_weight, read_schema
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.simulation._work import Answer, Failed, Finished, LearnerSource, Setting, Work, described
 
@@ -75,13 +75,15 @@ class Benches:
                 admit_model(work.out, written.digest, written.length)
                 return Finished(digest=written.digest, length=written.length)
             check_weight(made.examples)
-            admit_update(work.out, self._schema_of(work.model), written.digest, written.length)
+            facts = check_facts(made.facts, dict.fromkeys(self._plan.facts, "the plan"))
+            shared = local_part(self._plan).shared
+            admit_update(work.out, self._schema_of(work.model), written.digest, written.length, shared)
         except PayloadError as error:
             return Failed(outcome=Outcome.REJECTED, reason=str(error))
         return Finished(
             examples=made.examples,
             metrics=made.metrics,
-            facts=made.facts,
+            facts=facts,
             digest=written.digest,
             length=written.length,
             state_saved=made.state_saved,
