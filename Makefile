@@ -34,8 +34,9 @@ lint: $(STAMP) ## ruff, mypy, and the checks of the contract
 	$(BIN)/mypy
 	scripts/check-protos
 
-docs: $(STAMP) ## generate docs/reference/configuration.md from the dataclasses
-	$(BIN)/python scripts/configuration_reference.py docs/reference/configuration.md
+docs: $(STAMP) ## generate configuration.md and parts.md in docs/reference from the dataclasses
+	$(BIN)/python -m scripts.configuration_reference docs/reference/configuration.md
+	$(BIN)/python -m scripts.parts_reference docs/reference/parts.md
 
 proto: $(STAMP) ## generate common/fedelta/v1 from protos/
 	scripts/generate-protos common

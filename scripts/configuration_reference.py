@@ -2,17 +2,17 @@
 
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedelta.config import Address, Duration, JobSpec, Secret, Size
-from fedelta.config._kinds import bare, bounds, choices, element, is_table, metadata, schema_of
+from fedelta.config import JobSpec
+from fedelta.config._kinds import element, is_table, schema_of
 from fedelta.config._settings import Setting, docs_of, hints, settings
-from fedelta.config._show import in_words
 from fedelta_client.config import ClientConfig
-from fedelta_client.policy import ClockTime, Policy, ValueRule
+from fedelta_client.policy import Policy, ValueRule
 from fedelta_server.config import ServerConfig
+from scripts.markdown import cells, code, table
 
 _HEAD = """\
 # Configuration reference
@@ -31,7 +31,7 @@ _JOB = """\
 ## Job files
 
 `fedelta job submit FILE` reads the file; variables and `--set SECTION.KEY=VALUE` change values in what is submitted.
-`fedelta job schema` prints this as JSON schema.
+`fedelta job schema` prints this as JSON schema. [Parts of plans](parts.md) has the keys of the parts.
 """
 
 _SERVER = """\
@@ -53,19 +53,6 @@ _POLICY = """\
 For `fedelta client --policy FILE`; how to use it is in [Decide what a site takes part in](../how-to/site-control.md).
 A *size* is a number of bytes or a text like `"500kB"`, `"20MB"` or `"1.5GB"`.
 """
-
-_TYPES = {
-    bool: "true or false",
-    int: "whole number",
-    float: "number",
-    Path: "path",
-    Duration: "duration",
-    Size: "size",
-    ClockTime: "time of day",
-    Address: "HOST:PORT",
-    Secret: "secret: @FILE",
-    Any: "any value",
-}
 
 
 def page() -> str:
@@ -92,11 +79,20 @@ def _job() -> Iterator[str]:
         schema = schema_of(kind)
         if schema is None:
             yield _titled(docs_of(JobSpec)[name])
-            yield f"Any keys. The variables are `{found[0].environment(JobSpec.ENVIRONMENT)}_KEY`.\n"
+            yield _free(found[0])
             continue
         yield _titled(inspect.getdoc(schema))
         columns = ("key", "type", "range", "default", "variable", "meaning")
-        yield _table(columns, ([*_cells(each), *_variable(each, JobSpec.ENVIRONMENT), each.doc] for each in found))
+        yield table(columns, ([*cells(each), *_variable(each, JobSpec.ENVIRONMENT), each.doc] for each in found))
+
+
+def _free(setting: Setting) -> str:
+    """A table, or a list of tables, whose keys the schema does not say."""
+    variable = setting.environment(JobSpec.ENVIRONMENT)
+    if element(setting.kind) is not None:
+        return f"Tables with `name` and the keys of the part of that name. The variable is `{variable}`.\n"
+    keys = "`name` and the keys of the part of that name" if setting.default else "Any keys"
+    return f"{keys}. The variables are `{variable}_KEY`.\n"
 
 
 def _policy() -> Iterator[str]:
@@ -104,8 +100,8 @@ def _policy() -> Iterator[str]:
     for name, kind in hints(Policy).items():
         schema = schema_of(kind) or schema_of(element(kind)) or ValueRule
         yield _titled(docs_of(Policy)[name] if schema is ValueRule else inspect.getdoc(schema))
-        rows = ([*_cells(each), each.doc] for each in settings(schema))
-        yield _table(("key", "type", "range", "default", "meaning"), rows)
+        rows = ([*cells(each), each.doc] for each in settings(schema))
+        yield table(("key", "type", "range", "default", "meaning"), rows)
 
 
 def _titled(doc: str | None) -> str:
@@ -117,10 +113,10 @@ def _titled(doc: str | None) -> str:
 def _daemon(schema: Any) -> str:
     columns = ("key", "type", "range", "default", "variable", "flag", "meaning")
     rows = (
-        [*_cells(each), *_variable(each, schema.ENVIRONMENT), _code(", ".join(each.flags)), each.doc]
+        [*cells(each), *_variable(each, schema.ENVIRONMENT), code(", ".join(each.flags)), each.doc]
         for each in settings(schema)
     )
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _lists(schema: type) -> Iterator[str]:
@@ -129,55 +125,12 @@ def _lists(schema: type) -> Iterator[str]:
         inner = schema_of(element(setting.kind))
         if inner is not None:
             yield _titled(inspect.getdoc(inner))
-            yield _table(
-                ("key", "type", "range", "meaning"), ([*_cells(each)[:3], each.doc] for each in settings(inner))
-            )
-
-
-def _cells(setting: Setting) -> list[str]:
-    return [_code(setting.path[-1]), _type(setting.kind), _range(setting.kind), _default(setting)]
-
-
-def _default(setting: Setting) -> str:
-    if setting.required or setting.notes.default:
-        return "required" if setting.required else setting.notes.default
-    return "" if setting.default in (None, "", (), {}) else _code(in_words(setting.default))
+            yield table(("key", "type", "range", "meaning"), ([*cells(each)[:3], each.doc] for each in settings(inner)))
 
 
 def _variable(setting: Setting, prefix: str) -> Sequence[str]:
     free = "_KEY" if is_table(setting.kind) else ""
-    return [_code(setting.environment(prefix) + free)]
-
-
-def _type(kind: Any) -> str:
-    if element(kind) is not None:
-        plural = "" if choices(element(kind)) else "s"
-        return "list of tables" if schema_of(element(kind)) is not None else f"list of {_type(element(kind))}{plural}"
-    if choices(kind):
-        return " or ".join(map(_code, choices(kind)))
-    return "table" if is_table(kind) else _TYPES.get(bare(kind), "text")
-
-
-def _range(kind: Any) -> str:
-    """The bounds in words."""
-    known = [each.extra_json_schema.get("enum") for each in metadata(kind) if getattr(each, "extra_json_schema", None)]
-    if known and known[0]:
-        return ", ".join(map(_code, known[0]))
-    names = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return ", ".join(f"{names[name]} {_number(bound)}" for name, bound in bounds(kind).items())
-
-
-def _number(value: float) -> str:
-    return f"{int(value) if value == int(value) else value:,}"
-
-
-def _code(text: str) -> str:
-    return f"`{text}`" if text else ""
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return [code(setting.environment(prefix) + free)]
 
 
 if __name__ == "__main__":

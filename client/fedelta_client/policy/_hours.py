@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from msgspec import Meta
 
@@ -19,6 +19,8 @@ _MINUTES_PER_DAY = 24 * 60
 
 class ClockTime(int):
     """A time of day in minutes since midnight, written like "20:00"."""
+
+    NOUN: ClassVar[str] = "time of day"
 
     @classmethod
     def parse(cls, written: object) -> Self:

@@ -14,7 +14,20 @@ from fedelta.errors import FedeltaError
 
 ENTRY_POINTS = "fedelta.commands"
 
-_ORDER = ("demo", "server", "client", "job", "clients", "model", "stats", "simulate", "verify", "disk", "completion")
+_ORDER = (
+    "demo",
+    "server",
+    "client",
+    "job",
+    "clients",
+    "model",
+    "parts",
+    "stats",
+    "simulate",
+    "verify",
+    "disk",
+    "completion",
+)
 
 _EXTRA_OF = {
     "alembic": "server",

@@ -89,9 +89,9 @@ def schema() -> None:
     and, as the first line of a job file:
       #:schema ./job.schema.json
     """
-    from fedelta.config import JobSpec, json_schema
+    from fedelta.parts import job_schema
 
-    print_json(json_schema(JobSpec, "fedelta job file"))
+    print_json(job_schema())
 
 
 def wait_for(admin: "AdminClient", job_id: str, plain: bool) -> int:

@@ -19,7 +19,7 @@ from fedelta.config._job import (
     load_job,
     parse_job,
 )
-from fedelta.config._json import json_schema
+from fedelta.config._json import json_schema, table_schema
 from fedelta.config._kinds import Notes
 from fedelta.config._layers import Layers
 from fedelta.config._origin import Version, parse_origin
@@ -66,4 +66,5 @@ __all__ = [
     "load_job",
     "parse_job",
     "parse_origin",
+    "table_schema",
 ]

@@ -14,7 +14,11 @@ class Part:
     """The table's key in the job file: what the part is for."""
     DEFAULT: ClassVar[str] = ""
     """The part that is meant where the table does not name one. Empty: it must."""
-    JSON_SCHEMA: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {"name": {"type": "string"}}}
+    JSON_SCHEMA: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {"name": {"description": "Which part.", "type": "string"}},
+    }
+    """What editors check where nothing is known of the parts that are installed."""
     IS_TABLE: ClassVar[bool] = True
     """Its keys are free as far as the job file's schema goes."""
 

@@ -113,15 +113,21 @@ def _field_kind(schema: Any, name: str) -> Any:
 
 @functools.cache
 def docs_of(schema: type) -> Mapping[str, str]:
-    """The docstrings under the fields of a dataclass, each in one line. Empty where there is no source to read."""
-    return _module_docs(schema.__module__).get(schema.__qualname__, {})
+    """The docstrings under the fields of a dataclass, inherited ones as well, each in one line.
+
+    Those are missing of which there is no source to read.
+    """
+    classes = (each for each in reversed(schema.__mro__) if each is not object)
+    return {
+        name: doc for each in classes for name, doc in _module_docs(each.__module__).get(each.__qualname__, {}).items()
+    }
 
 
 @functools.cache
 def _module_docs(module: str) -> Mapping[str, Mapping[str, str]]:
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
-    except OSError:
+    except (OSError, TypeError):
         return {}
     return {node.name: dict(_docs(node)) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 

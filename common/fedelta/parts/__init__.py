@@ -10,6 +10,7 @@ with fedelta like those of a third party:
 
 from fedelta.parts._aggregation import Aggregator, Coordinatewise, Measure, Measured, Needs, Rule, Updates, Weighted
 from fedelta.parts._combination import check, requires, synchronous
+from fedelta.parts._describe import Parameter, PartInfo, describe, job_schema
 from fedelta.parts._local import LocalTraining
 from fedelta.parts._optimization import Block, Schedule, ServerOptimizer, Step
 from fedelta.parts._registry import SLOTS, Slot, build, find, known, slot_of
@@ -28,6 +29,8 @@ __all__ = [
     "Measure",
     "Measured",
     "Needs",
+    "Parameter",
+    "PartInfo",
     "RoundFacts",
     "Rule",
     "Schedule",
@@ -41,7 +44,9 @@ __all__ = [
     "Weighted",
     "build",
     "check",
+    "describe",
     "find",
+    "job_schema",
     "known",
     "requires",
     "slot_of",

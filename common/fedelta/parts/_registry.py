@@ -2,11 +2,20 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from fedelta.config import Part, bind_part
+from fedelta.config import (
+    AggregatorPart,
+    LocalPart,
+    Part,
+    SchedulePart,
+    SelectorPart,
+    ServerOptimizerPart,
+    StopPart,
+    bind_part,
+)
 from fedelta.config._bind import nearest
 from fedelta.errors import ConfigError
 
@@ -15,22 +24,32 @@ from fedelta.errors import ConfigError
 class Slot:
     """A place in a plan."""
 
-    name: str
-    """The job file's table."""
+    kind: type[Part]
+    """What a job file has for it."""
     group: str
     """The entry points in which parts for it are found."""
 
+    @property
+    def name(self) -> str:
+        """The job file's table."""
+        return self.kind.SLOT
+
+    @property
+    def default(self) -> str:
+        """The part that is meant where none is named; empty: one must be."""
+        return self.kind.DEFAULT
+
 
 SLOTS: Mapping[str, Slot] = {
-    name: Slot(name=name, group=f"fedelta.{group}")
-    for name, group in {
-        "aggregator": "aggregators",
-        "server_optimizer": "server_optimizers",
-        "schedule": "schedules",
-        "selector": "selectors",
-        "local": "local_training",
-        "stop": "stop_rules",
-    }.items()
+    kind.SLOT: Slot(kind=kind, group=f"fedelta.{group}")
+    for kind, group in (
+        (SelectorPart, "selectors"),
+        (LocalPart, "local_training"),
+        (AggregatorPart, "aggregators"),
+        (ServerOptimizerPart, "server_optimizers"),
+        (SchedulePart, "schedules"),
+        (StopPart, "stop_rules"),
+    )
 }
 """All slots by name."""
 
@@ -61,8 +80,8 @@ def find(slot: Slot, name: str, key: str = "") -> type:
         found = parts[name].load()
     except Exception as error:  # a third party's code
         raise ConfigError(f"part {name!r} ({parts[name].value}) cannot be loaded: {error!r}") from error
-    if not isinstance(found, type):
-        raise ConfigError(f"part {name!r} ({parts[name].value}) is no class")
+    if not (isinstance(found, type) and is_dataclass(found)):
+        raise ConfigError(f"part {name!r} ({parts[name].value}) is no dataclass")
     return found
 
 
