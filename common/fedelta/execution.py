@@ -18,7 +18,7 @@ import numpy as np
 
 from fedelta._answers import checked
 from fedelta._arguments import build_model, needs_no_arguments
-from fedelta._keeping import Kept, Sections, StateFiles
+from fedelta._keeping import Kept, StateFiles
 from fedelta.errors import LearnerError
 from fedelta.learner import EvalResult, Learner, Task, TrainResult
 from fedelta.local import NO_PLAN, ClientPlan, Site, given_by, local_part, read_shared, telling
@@ -78,11 +78,6 @@ class _Built:
     model: Any
     bound: Bound
 
-    def load(self, model: Path, sections: Sections) -> None:
-        """Puts all tensors to what an assignment begins with."""
-        self.bound.own.restore(sections.get(PERSONAL, {}))
-        self.bound.state.load(model)
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Planned:
@@ -129,7 +124,7 @@ class Workbench:
         """
         built, part = self._have(arguments, plan), self._part(plan)
         kept = Kept.read(state)
-        built.load(model, kept.sections)
+        built.bound.load(model, kept.sections.get(PERSONAL, {}))
         kept.give_back(self._learner)
         site = Site(
             learner=self._learner,
@@ -164,7 +159,7 @@ class Workbench:
     ) -> EvalOutcome:
         """Evaluates the model file `model`. `arguments` and `plan`: as for `train`; `state`: as `StateFiles.load`."""
         built = self._have(arguments, plan)
-        built.load(model, read_sections(state) if plan.personal else {})
+        built.bound.load(model, read_sections(state).get(PERSONAL, {}) if plan.personal else {})
         _begin(task, built.model, training=False)
         began = time.perf_counter()
         result = self._learner.evaluate(built.model, task)

@@ -74,6 +74,15 @@ def test_a_job_file_gives_seed_and_arguments_and_flags_are_stronger() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_what_stays_at_clients_is_not_in_the_initial_model() -> None:
+    whole = made("--seed", "7")
+    by_flag = made("--seed", "7", "--personal", "r*")
+    assert by_flag.keys() == {"w"}
+    np.testing.assert_array_equal(by_flag["w"], whole["w"])
+    assert made("--job", "net.toml", FEDELTA_JOB_MODEL_PERSONAL='["tan*"]').keys() == {"w"}
+
+
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -82,6 +91,8 @@ def test_a_job_file_gives_seed_and_arguments_and_flags_are_stronger() -> None:
         (("--set", "hidden=[1,"), "--set hidden: '[1,' is not TOML"),
         (("--set", "hiden=3"), "Net.model() takes no argument 'hiden'; did you mean 'hidden'?"),
         (("--job", "nowhere.toml"), "nowhere.toml: cannot be read"),
+        (("--personal", "head.*"), "model.personal: 'head.*' matches no tensor of the learner's model; it has relu, w"),
+        (("--trainable",), 'model.tensors = "trainable" needs a torch.nn.Module'),
     ],
 )
 def test_what_is_wrong_is_one_line(words: tuple[str, ...], error: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 
 from fedelta.config import JobSpec, parse_job
-from fedelta.execution import StateFiles, TrainOutcome, Workbench
+from fedelta.execution import EvalOutcome, StateFiles, TrainOutcome, Workbench
 from fedelta.learner import Learner, Task
 from fedelta.local import ClientPlan, client_plan, read_plan
 from fedelta.parts import Step
@@ -21,6 +21,7 @@ name = "plan"
 seed = 7
 [model]
 init = "first-client"
+{model}
 [rounds]
 max = 1000000
 """
@@ -33,15 +34,17 @@ class Federation:
     folder: Path
     learners: Mapping[str, Learner]
     """By client."""
-    job: str
+    job: str = ""
     """What the job file says beside `JOB`."""
+    model_table: str = ""
+    """What its [model] table says."""
     version: int = 0
     spec: JobSpec = field(init=False)
     plan: Plan = field(init=False)
     client: ClientPlan = field(init=False)
 
     def __post_init__(self) -> None:
-        self.spec = parse_job(JOB + self.job, "job.toml")
+        self.spec = parse_job(JOB.format(model=self.model_table) + self.job, "job.toml")
         self.plan, self.client = plan_of(self.spec), read_plan(client_plan(self.spec))
         self.benches = {name: Workbench(learner) for name, learner in self.learners.items()}
         first = next(iter(self.benches.values()))
@@ -57,6 +60,13 @@ class Federation:
             state=StateFiles(load=promoted if promoted.exists() else None, save=self.folder / f"{name}.pending"),
             plan=self.client,
             shared=self._shared(),
+        )
+
+    def evaluate(self, name: str) -> EvalOutcome:
+        """One client's evaluation of the newest version."""
+        state = self.state(name)
+        return self.benches[name].evaluate(
+            Task(client=name), self._model(self.version), plan=self.client, state=state if state.exists() else None
         )
 
     def round(self, names: Collection[str] = ()) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from fedelta.errors import ConfigError, FedeltaError, LearnerError
 
 if TYPE_CHECKING:
     from fedelta.admin import JobInfo
-    from fedelta.config import Version
+    from fedelta.config import ModelConfig, Version
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -42,7 +42,7 @@ def model() -> None:
     "job_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Take seed and [model.arguments] from a job file.",
+    help="Take seed, [model.arguments], model.tensors and model.personal from a job file.",
 )
 @click.option(
     "--set",
@@ -54,6 +54,13 @@ def model() -> None:
 @click.option(
     "--seed", type=click.IntRange(0, (1 << 63) - 1), metavar="N", help="Seed of the values.  [default: the job's, or 0]"
 )
+@click.option("--trainable", is_flag=True, help='Only what training changes, as model.tensors = "trainable" has it.')
+@click.option(
+    "--personal",
+    multiple=True,
+    metavar="PATTERN",
+    help="Without tensors of names such as '*bn*', as model.personal has it; may be given several times.",
+)
 @click.option("--data", type=click.Path(path_type=Path), help="For a learner whose model depends on its data.")
 @click.option("--out", required=True, type=FILE, help="The file to write.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
@@ -63,6 +70,8 @@ def init(
     job_file: Path | None,
     assignments: tuple[str, ...],
     seed: int | None,
+    trainable: bool,
+    personal: tuple[str, ...],
     data: Path | None,
     out: Path,
     force: bool,
@@ -75,32 +84,38 @@ def init(
     Examples:
       fedelta model init --learner digits:Digits --seed 7 --set hidden=64 --out start.safetensors
       fedelta model init --learner digits:Digits --job digits.toml --out start.safetensors
+      fedelta model init --learner digits:Digits --personal '*bn*' --out start.safetensors
     """
     from fedelta._files import replaced
     from fedelta.execution import initialize, load_learner
     from fedelta.learner import Task
+    from fedelta.local import ClientPlan
 
-    job_seed, arguments = _of_job(job_file)
+    job_seed, model = _of_job(job_file)
     # By way of JSON, as they come to clients: the same arguments give the same model.
-    arguments = json.loads(json.dumps({**arguments, **_assigned(assignments)}, default=str))
+    arguments = json.loads(json.dumps({**model.arguments, **_assigned(assignments)}, default=str))
     task = Task(seed=job_seed if seed is None else seed)
+    plan = ClientPlan(
+        tensors="trainable" if trainable else model.tensors, personal=(*model.personal, *personal), seed=task.seed
+    )
     found = load_learner(learner)
     with replaced(out, overwrite=force) as part, _learner_errors(learner, data):
         if data is not None:
             found.data = data
             found.setup()
-        written = initialize(found, task, part, arguments=arguments)
+        written = initialize(found, task, part, arguments=arguments, plan=plan)
     click.echo(f"{written.digest.hex()}  {size(written.length)}  {out}")
 
 
-def _of_job(file: Path | None) -> tuple[int, Mapping[str, Any]]:
-    """Seed and model arguments of a job, which variables may change as when it is submitted."""
-    if file is None:
-        return 0, {}
+def _of_job(file: Path | None) -> "tuple[int, ModelConfig]":
+    """Seed and [model] of a job, which variables may change as when it is submitted."""
     from fedelta.cli._submission import submission
+    from fedelta.config import FIRST_CLIENT, ModelConfig
 
+    if file is None:
+        return 0, ModelConfig(init=FIRST_CLIENT)
     spec = submission(file, (), os.environ).spec
-    return spec.job.seed, spec.model.arguments
+    return spec.job.seed, spec.model
 
 
 def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -4,23 +4,28 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from fedelta.errors import LearnerError, ModelMismatchError
 from fedelta.models._bind import is_torch_module, source_of
 from fedelta.models._cells import Array, Cell, Selected, Source
+from fedelta.models._files import opened
 from fedelta.models._state import BlockState, ModelState
+from fedelta.tensors import read_layout
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Names of a model's tensors, by what becomes of them. Each name is in one of the three at most."""
+    """Names of a model's tensors, by what becomes of them."""
 
     job: frozenset[str]
     """They are the job's model: they come from the coordinator, and their changes go there."""
     personal: frozenset[str] = frozenset()
     """Each client has its own, trains them and keeps them."""
     constant: frozenset[str] = frozenset()
-    """Buffers of what is not trained. All others that are not named are parameters that nobody trains."""
+    """Buffers of what is not trained."""
+    others: frozenset[str] = frozenset()
+    """All that are not the job's: beside those two, parameters that nobody trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +37,31 @@ class Bound:
     own: "Own"
     """What stays at the client."""
 
+    def load(self, path: Path, kept: Mapping[str, Array]) -> None:
+        """Puts all tensors to what an assignment begins with: the model file, and what was kept of personal ones.
+
+        Raises `ModelMismatchError` naming the first tensor that does not fit, `PayloadError` on a malformed file.
+        """
+        self.own.restore(kept)
+        if self.own.names:
+            self._check(path)
+        self.state.load(path)
+
+    def _check(self, path: Path) -> None:
+        with opened(path) as fd:
+            found = next((spec.name for spec in read_layout(fd).schema.tensors if spec.name in self.own.names), None)
+        if found is not None:
+            raise ModelMismatchError(
+                f"the job's model has tensor {found!r}, which by model.tensors and model.personal stays at each "
+                "client; make the initial model with `fedelta model init --job`"
+            )
+
 
 class Own:
     """Tensors of a model that are not the job's: begun as the model was built, which must be from the job's seed."""
 
     def __init__(self, source: Source, split: Split) -> None:
+        self.names = split.others
         self.personal = Selected(source, split.personal)
         self._all = Selected(source, split.personal | split.constant)
         self._first = {name: cell.read(0, _count(cell)).copy() for name, cell in _cells(self._all).items()}
@@ -77,7 +102,8 @@ def split_model(model: object, *, trainable: bool, personal: Iterable[str] = ())
     if not job:
         raise LearnerError("model.tensors and model.personal leave no tensor of the learner's model to the job")
     _check_tied(cells, job, mine)
-    return Split(job=job, personal=mine, constant=_buffers(model, cells) - job - mine)
+    others = frozenset(cells) - job
+    return Split(job=job, personal=mine, constant=_buffers(model, cells) & others - mine, others=others)
 
 
 def _matching(pattern: str, names: Iterable[str]) -> frozenset[str]:
