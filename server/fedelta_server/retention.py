@@ -36,7 +36,11 @@ class Keep:
         if job.model is None:
             return set()
         first = max(1, job.model.version - self.updates + 1)
-        return {(job.id, number, made.attempt) for number, made in job.versions.items() if number >= first}
+        return {
+            (job.id, *source)
+            for number in range(first, job.model.version + 1)
+            for source in job.versions[number].sources or {(number, job.versions[number].attempt)}
+        }
 
 
 KEEP_VERSIONS = Keep()

@@ -18,6 +18,15 @@ _NO_DROP = (Outcome.DECLINED, Outcome.RELEASED, Outcome.CANCELLED)
 """How parts end without an update that say nothing of whether the client could give one."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """An accepted update that is in no version yet."""
+
+    record: ParticipationEnded
+    population: int
+    """From how many clients its own was drawn."""
+
+
 @dataclass
 class Buffer:
     """Who works for an asynchronous job, and the updates that are in no version yet."""
@@ -26,7 +35,7 @@ class Buffer:
     """So many updates make a version."""
     open: dict[str, "Phase"] = field(default_factory=dict)
     """By client: its training, a phase of its own, because nobody waits for anybody. Nobody has two."""
-    held: list[ParticipationEnded] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
     """The accepted updates that are in no version yet, in the order in which they were accepted."""
     others: list[ParticipationEnded] = field(default_factory=list)
     """The parts that ended without an update since the newest version was made."""
@@ -36,8 +45,6 @@ class Buffer:
     """Those who gave no update when they were asked: they are not asked again before the next version or attempt."""
     drops: int = 0
     """How many parts in a row ended without an update, up to now."""
-    population: int = 0
-    """From how many clients the latest were drawn."""
     folding: bool = False  # volatile
     opened_at: float = 0.0  # volatile
     """When the newest version was made, or the first client was asked."""
@@ -50,7 +57,7 @@ class Buffer:
         return len(self.held) >= self.size
 
     @property
-    def next(self) -> Sequence[ParticipationEnded]:
+    def next(self) -> Sequence[Held]:
         """The updates that the next version is made of, as far as they are there."""
         return self.held[: self.size]
 
@@ -81,10 +88,10 @@ class Buffer:
         return self.asked.get(client, 0) + 1
 
     def sources(self, client: str = "") -> list[tuple[int, int]]:
-        """The rounds and attempts of the assignments that are open, and of the updates that are held: all, or a client's."""
-        open_ = ((name, each) for name, phase in self.open.items() for each in phase.assignments)
-        every = [*open_, *((each.participation.client, each) for each in self.held)]
-        return [(each.round, each.attempt) for name, each in every if client in ("", name)]
+        """The rounds and attempts of what is open and of what is held: of all clients, or of one."""
+        found = [(name, each.round, each.attempt) for name, phase in self.open.items() for each in phase.assignments]
+        found += [source_of(each.record) for each in self.held]
+        return [(round_, attempt) for name, round_, attempt in found if client in ("", name)]
 
     # What records change.
 
@@ -96,9 +103,9 @@ class Buffer:
     def end(self, record: ParticipationEnded) -> None:
         """The part of a client is over."""
         part = record.participation
-        del self.open[part.client]
+        phase = self.open.pop(part.client)
         if part.outcome is Outcome.ACCEPTED:
-            self.held.append(record)
+            self.held.append(Held(record, phase.population))
             self.drops = 0
             return
         self.others.append(record)
@@ -109,7 +116,7 @@ class Buffer:
     def made(self, record: VersionMade) -> None:
         """A version was made of some of the updates."""
         taken = {(name, *source) for name, source in zip(record.clients, record.sources, strict=True)}
-        self.held = [each for each in self.held if (each.participation.client, each.round, each.attempt) not in taken]
+        self.held = [each for each in self.held if source_of(each.record) not in taken]
         self.asked.clear()
         self.try_anew()
 
@@ -120,7 +127,13 @@ class Buffer:
 
     def clear(self) -> None:
         """The job has ended. How often clients were asked stays known: it may be extended."""
+        self.folding = False
         self.open.clear()
         self.held.clear()
         self.others.clear()
         self.try_anew()
+
+
+def source_of(record: ParticipationEnded) -> tuple[str, int, int]:
+    """The client, the round and the attempt of the assignment that ended."""
+    return record.participation.client, record.round, record.attempt

@@ -84,8 +84,11 @@ class Work:
                 participation=part,
                 digest=digest,
                 length=length,
+                number=job.next_number if digest and job.buffered is not None else 0,
             )
         )
+        if job.buffered is not None and assignment.phase is PhaseKind.TRAIN:
+            self.timers.drop(phase.timer)
         self._note(job, phase, [assignment.client])
         if assignment.phase is not PhaseKind.EVALUATE:
             self._let_evaluate(assignment.client)

@@ -58,6 +58,19 @@ class DropUpdates:
 
 
 @dataclass(frozen=True)
+class DropParts:
+    """Of an asynchronous job: what these assignments to train left is no longer needed, updates and broken uploads."""
+
+    job: str
+    parts: tuple[tuple[int, int, str], ...]
+    """Each one's round, attempt and client."""
+    oldest: int
+    """Nothing of a round before this one is needed any more."""
+    folded: bool = False
+    """Their updates are in a version, which can be recomputed as long as they are kept."""
+
+
+@dataclass(frozen=True)
 class DropModels:
     """No version that is kept has these digests on this job's account; another job's may."""
 
@@ -65,4 +78,4 @@ class DropModels:
     digests: tuple[bytes, ...]
 
 
-Effect = Wake | Fold | DropUpdates | DropModels
+Effect = Wake | Fold | DropUpdates | DropParts | DropModels

@@ -49,7 +49,8 @@ class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
     `turns` are the job's with this phase: so many clients has it had, divided by its share. `wanted`: the phase is
     complete when so many of the clients have given a result; 0: when the parts of all are over. `population`: how many
     clients could have been drawn. `central`: those of the clients that evaluate only. `requested`: it is an evaluation
-    that an operator asked for.
+    that an operator asked for. `attempts`, of asynchronous rounds: each client's own attempt at training from the same
+    version.
     """
 
     round: int
@@ -61,6 +62,7 @@ class PhaseOpened(Record, frozen=True, kw_only=True, tag=True):
     population: int = 0
     central: list[str] = []
     requested: bool = False
+    attempts: list[int] = []
 
 
 class PhaseExtended(Record, frozen=True, kw_only=True, tag=True):

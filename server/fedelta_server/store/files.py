@@ -8,7 +8,7 @@ away.
 import itertools
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from fedelta.errors import BadRequestError, StorageError
@@ -153,6 +153,20 @@ class Files:
         self._remove_tree(self._layout.round(job, round_, attempt))
         self._drop_uploads(lambda name: name.startswith(_uploads_of(job, round_, attempt)))
 
+    def drop_parts(self, job: str, parts: Collection[tuple[int, int, str]], before: int, *, updates: bool) -> None:
+        """Removes what assignments (round, attempt, client) left: uploads that broke off and, if wanted, `updates`.
+
+        Besides, the updates of all rounds `before` the given one. Later uploads may overwrite them.
+        """
+        keys = {f"{_uploads_of(job, round_, attempt)}train.{client}" for round_, attempt, client in parts}
+        self._drop_uploads(lambda name: _key_of(name) in keys)
+        if updates:
+            with self._lock:
+                self._spare([self.update_path(job, *part) for part in parts])
+        for directory, number in self._layout.rounds(job):
+            if number < before:
+                self._remove_tree(directory)
+
     def drop_spares(self) -> None:
         """Removes what was kept to be overwritten: there is nothing to come for a while."""
         self._spares.clear()
@@ -183,8 +197,7 @@ class Files:
 
     def _drop_parts(self, key: str, keep: Path | None) -> None:
         for path in self._children(self._layout.uploads):
-            part = path.name.removesuffix(".held")
-            if part.rsplit(".", 2)[0] == key and (keep is None or part != keep.name):
+            if _key_of(path.name) == key and (keep is None or path.name.removesuffix(".held") != keep.name):
                 self._fs.unlink(path)
 
     def _check_free(self, path: Path, needed: int) -> None:
@@ -215,10 +228,20 @@ class Files:
     def _remove_tree(self, directory: Path) -> None:
         with self._lock:
             if directory.exists():
-                for path in self._children(directory):
-                    self._spares.put(path)
+                self._spare(self._children(directory))
                 self._fs.remove_dir(directory)
             self._durable.discard(directory)
+
+    def _spare(self, paths: Iterable[Path]) -> None:
+        """Keeps files to be overwritten, as far as they are there."""
+        for path in paths:
+            if path.exists():
+                self._spares.put(path)
+
+
+def _key_of(upload: str) -> str:
+    """The key that is in the name of an upload's file."""
+    return upload.removesuffix(".held").rsplit(".", 2)[0]
 
 
 def _uploads_of(job: str, round_: int, attempt: int) -> str:

@@ -7,6 +7,7 @@ from fedelta_server.engine import Client, Engine, Job, records
 from fedelta_server.engine._evaluations import MOST_WAITING
 from fedelta_server.engine._state import Phase
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
+from tests.server.engine.buffer_invariants import check_buffer, check_enough_at_work
 
 
 def check(engine: Engine, now: float) -> None:
@@ -28,6 +29,8 @@ def check(engine: Engine, now: float) -> None:
         check_pruned(job)
         check_declines(engine, job, now)
         check_not_kept_waiting(engine, job, now)
+        if job.buffer is not None:
+            check_buffer(engine, job, job.buffer)
         if job.state.ended:
             assert job.round is None
             assert all(each.requested for each in job.evaluations.values())
@@ -142,9 +145,17 @@ def check_dropouts_replaced(engine: Engine, job: Job, now: float) -> None:
 
 def check_not_kept_waiting(engine: Engine, job: Job, now: float) -> None:
     """A job that waits lacks idle clients, unless they are held for one that folds."""
-    idle = [each for each in engine.clients if trainable(each, job, now) and each.name not in engine.book.training]
-    folding = any(other.round is not None and other.round.folding for other in engine.book.jobs.values())
-    assert not job.waits or folding or len(idle) < job.ready_needed
+    fit = [each.name for each in engine.clients if trainable(each, job, now)]
+    idle = [name for name in fit if name not in engine.book.training]
+    if not job.waits or any(map(folds, engine.book.jobs.values())) or len(idle) < job.ready_needed:
+        return
+    assert job.buffered is not None
+    check_enough_at_work(job.buffered, job, fit, idle)
+
+
+def folds(job: Job) -> bool:
+    """Whether a version of a job is being made."""
+    return any(each is not None and each.folding for each in (job.round, job.buffer))
 
 
 def check_nobody_overtaken(engine: Engine, decided: list[records.Record], now: float) -> None:
@@ -153,11 +164,13 @@ def check_nobody_overtaken(engine: Engine, decided: list[records.Record], now: f
     opened = {
         each.job for each in decided if isinstance(each, records.PhaseOpened) and each.phase != PhaseKind.EVALUATE
     }
-    if any(job.round is not None and job.round.folding for job in jobs.values()):
+    if any(map(folds, jobs.values())):
         return
     for waiting in jobs.values():
         fit = {client.name for client in engine.clients if trainable(client, waiting, now)}
         if not waiting.waits or waiting.standing is None or len(fit) < waiting.ready_needed:
+            continue
+        if waiting.at_work:  # it needs one idle client, and would have had it
             continue
         for job in (jobs[each] for each in opened):
             rival = any(trainable(client, job, now) for client in engine.clients if client.name in fit)
