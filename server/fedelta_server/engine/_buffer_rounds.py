@@ -49,7 +49,7 @@ class BufferedRounds:
         if job.updates_missing <= 0:
             self.release(buffer, ENOUGH)
         self._end_stale(job, buffer)
-        if buffer.full and job.runnable and not (buffer.folding or job.awaits_metrics):
+        if buffer.full and job.runnable and not (buffer.folding or job.complete or job.awaits_metrics):
             self._fold(job, buffer)
 
     def release(self, buffer: Buffer, reason: str, outcome: Outcome = Outcome.RELEASED) -> None:
@@ -70,7 +70,7 @@ class BufferedRounds:
 
         After the last one the job is paused; before it, everybody may be asked again.
         """
-        if not (job.runnable and buffer.drops) or buffer.open or buffer.full:
+        if not (job.runnable and buffer.drops) or job.complete or buffer.open or buffer.full:
             return False
         parts = [each.participation for each in buffer.others[-buffer.drops :]]
         reason = with_reasons(f"{plural(buffer.drops, 'client')} in a row gave no update", parts)

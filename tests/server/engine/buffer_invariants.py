@@ -11,7 +11,7 @@ from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 def check_buffer(engine: Engine, job: Job, buffer: Buffer) -> None:
     """Raises `AssertionError` where an invariant is broken."""
     if job.model is None or job.state.ended:
-        assert not (buffer.open or buffer.held or buffer.others or buffer.folding)
+        assert not any((buffer.open, buffer.held, buffer.others, buffer.folding))
         return
     assert job.round is None
     check_held(job, buffer)
@@ -31,7 +31,8 @@ def check_held(job: Job, buffer: Buffer) -> None:
         version = (number - 1) // buffer.size + 1
         assert record.number == number
         assert record.participation.outcome is Outcome.ACCEPTED
-        assert 0 <= record.participation.staleness == version - record.round <= job.spec.rounds.max_staleness
+        assert record.participation.staleness == version - record.round
+        assert 0 <= record.participation.staleness <= job.spec.rounds.max_staleness
         assert held.population >= 1
 
 

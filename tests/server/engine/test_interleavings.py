@@ -16,10 +16,16 @@ NAMES = ("ada", "bob", "cyd", "dee")
 A_NAME = st.sampled_from(NAMES)
 JOBS = st.sampled_from(["digits-1", "digits-2"])
 SITES = st.sampled_from(["north", "south"])
+BUFFERS = (
+    "clients = 2\nbuffer = 1",
+    "clients = 3\nbuffer = 2\nmax_staleness = 1",
+    "buffer = 3\nmax_staleness = 0",
+    "fraction = 0.5\nbuffer = 2",
+)
 COHORTS = ("clients = 3", "clients = 2\nover_select = 1.5", "clients = 2", "fraction = 0.5\nover_select = 1.5", "")
 JOB: dict[str, Any] = {
     "init": st.booleans(),
-    "clients": st.sampled_from(COHORTS),
+    "clients": st.sampled_from(COHORTS) | st.sampled_from(BUFFERS),
     "quorum": st.integers(1, 2),
     "every": st.integers(0, 2),
     "north": st.booleans(),
@@ -57,7 +63,8 @@ class Federation(RuleBasedStateMachine):
     @precondition(lambda self: len(self.h.engine.book.jobs) < 2)
     @rule(**JOB)
     def submit(self, init: bool, clients: str, quorum: int, every: int, north: bool) -> None:
-        rounds = f'max = 3\n{clients}\nmin_clients = {quorum}\nmin_updates = {quorum}\nattempts = 2\ndeadline = "100s"'
+        needed = 1 if "buffer" in clients else quorum
+        rounds = f'max = 3\n{clients}\nmin_clients = {quorum}\nmin_updates = {needed}\nattempts = 2\ndeadline = "100s"'
         text = toml(
             job='labels = ["site=north"]' if north else "share = 2",
             rounds=rounds,
@@ -124,7 +131,7 @@ class Federation(RuleBasedStateMachine):
             self._count(fold)
 
     def _count(self, fold: effects.Fold) -> None:
-        self.folded.update((fold.job, fold.round, fold.attempt, each.client) for each in fold.updates)
+        self.folded.update((fold.job, each.round, each.attempt, each.client) for each in fold.updates)
 
     @rule(seconds=st.sampled_from([1.0, 1.0, 12.0, 61.0, 150.0]))
     def pass_time(self, seconds: float) -> None:
@@ -194,16 +201,32 @@ class Federation(RuleBasedStateMachine):
             attempt = (record.job, record.round, record.attempt)
             job = self.h.engine.book.jobs[record.job]
             waits = job.round is not None and (job.id, job.round.number, job.round.attempt) == attempt
+            waits |= job.buffer is not None and record in [each.record for each in job.buffer.held]
             folded = (*attempt, part.client) in self.folded
-            assert folded or waits or attempt in failed or job.state.ended
+            assert folded or waits or (attempt in failed and job.buffer is None) or job.state.ended
             self._check_fate(record, folded=folded, waits=waits)
+
+    @invariant()
+    def versions_are_made_in_the_order_of_acceptance(self) -> None:
+        """Of asynchronous jobs: all accepted updates one after the other, so many for each version."""
+        for job in self.h.engine.book.jobs.values():
+            mine = [each for each in self.h.journal if each.job == job.id and job.buffer is not None]
+            ended = [each for each in mine if isinstance(each, records.ParticipationEnded) and each.number]
+            assert [each.number for each in ended] == list(range(1, len(ended) + 1))
+            made = [each for each in mine if isinstance(each, records.VersionMade) and each.version]
+            sources = [(name, *where) for each in made for name, where in zip(each.clients, each.sources, strict=True)]
+            accepted = [(each.participation.client, each.round, each.attempt) for each in ended]
+            assert sources == accepted[: len(sources)]
+            assert all(len(each.clients) == job.spec.rounds.buffer for each in made)
 
     def _check_fate(self, record: records.ParticipationEnded, *, folded: bool, waits: bool) -> None:
         """What the client would hear of its update."""
         client = record.participation.client
         told = self.h.engine.book.fate(client, f"{record.job}.{record.round}.{record.attempt}.train.{client}")
         latest = max((key for key in self.folded if (key[0], key[3]) == (record.job, client)), default=None)
-        if folded:
+        if folded and record.number:
+            assert told is True, "of asynchronous rounds all are known"
+        elif folded:
             assert told is (latest == (record.job, record.round, record.attempt, client))
         else:
             assert told is (None if waits else False)
