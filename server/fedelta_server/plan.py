@@ -64,6 +64,14 @@ def plan_of(job: JobSpec) -> Plan:
     return plan
 
 
+def wanted_facts(plan: Plan, job: JobSpec) -> dict[str, str]:
+    """The facts that an update must bring, each with who needs it."""
+    return {
+        **dict.fromkeys(sorted(plan.local.facts), f"local training {job.local.name!r}"),
+        **dict.fromkeys(sorted(plan.aggregator.facts), f"aggregator {job.aggregator.name!r}"),
+    }
+
+
 def _parts(plan: Plan, job: JobSpec) -> Iterator[tuple[Part, Any]]:
     """All parts, each with how the job file names it."""
     yield job.selector, plan.selector

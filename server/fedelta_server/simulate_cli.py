@@ -26,6 +26,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--clients", type=click.IntRange(1), metavar="N", help="How many.  [default: as many as the data has]")
 @click.option(
+    "--evaluator-data",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="Held-out data, on which one more client evaluates every version.",
+)
+@click.option(
     "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that do the clients' work."
 )
 @click.option(
@@ -60,6 +66,7 @@ def simulate(
     learner: str,
     data: str | None,
     clients: int | None,
+    evaluator_data: Path | None,
     workers: int,
     delay_words: str,
     slow: tuple[str, ...],
@@ -97,6 +104,7 @@ def simulate(
     options = Options(
         clients=clients,
         data=data,
+        evaluator_data=evaluator_data,
         workers=workers,
         delays=Scaled(delays, factors) if factors else delays,
         changes=changes,

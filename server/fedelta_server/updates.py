@@ -11,8 +11,9 @@ from fedelta.errors import BadRequestError, DigestMismatchError, FedeltaError, P
 from fedelta.tensors import UPDATE_METADATA, Schema, update_schema
 from fedelta_server.aggregate import admit_model, admit_update, check_facts, check_weight, read_schema
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import Assignment, Job, events
+from fedelta_server.engine import Assignment, events
 from fedelta_server.engine.words import Outcome, PhaseKind
+from fedelta_server.plan import wanted_facts
 from fedelta_server.transfers import Meter
 from fedelta_server.uploads import Announced, Stream, Uploads
 
@@ -102,7 +103,7 @@ class Updates:
             return replace(pushed, facts={})
         check_weight(pushed.examples)
         job = self._coordinator.engine.book.job(assignment.job)
-        facts = check_facts(pushed.facts, _wanted(job))
+        facts = check_facts(pushed.facts, wanted_facts(job.plan, job.spec))
         expected = _file_length(await self._model_schema(assignment), job.plan.local.shared)
         # Within bounds it is received in full, so that the refusal can name the tensor.
         if pushed.length > 2 * expected + _SLACK_BYTES:
@@ -176,15 +177,6 @@ class Updates:
         if model is None:
             raise BadRequestError(f"job {assignment.job!r} has no model yet")
         return await self._coordinator.in_thread(_schema_of, self._coordinator.files.model_path(model.digest))
-
-
-def _wanted(job: Job) -> dict[str, str]:
-    """The facts that an update must bring, each with who needs it."""
-    local, aggregator = job.spec.local.name, job.spec.aggregator.name
-    return {
-        **dict.fromkeys(sorted(job.plan.local.facts), f"local training {local!r}"),
-        **dict.fromkeys(sorted(job.plan.aggregator.facts), f"aggregator {aggregator!r}"),
-    }
 
 
 @lru_cache(maxsize=16)

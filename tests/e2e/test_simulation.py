@@ -5,17 +5,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tomllib
 from pathlib import Path
 from typing import Any
 
-import pytest
-from safetensors.numpy import load_file
-
+from fedelta.admin import JobState
 from fedelta.demo.processes import Federation
-from tests.e2e.running import ENVIRONMENT, SITES, data_of, digests, fedelta, job, run, start
+from fedelta_server.simulation import simulate
+from tests.e2e.regression import Regression
+from tests.e2e.running import ENVIRONMENT, SITES, data_of, digests, fedelta, job, run, start, toml
 
-STEPS, MOMENTUM = "learners:Steps", "learners:Momentum"
+STEPS, MOMENTUM, REGRESSION = "learners:Steps", "learners:Momentum", "regression:Regression"
 
 
 def shards(folder: Path) -> Path:
@@ -39,44 +39,53 @@ def made(history: Any) -> list[str]:
     return [version["digest"] for version in history["versions"]]
 
 
-@pytest.mark.parametrize(
-    ("learner", "text", "options"),
-    [
-        (STEPS, job(noise=0.1), ()),
-        (STEPS, job(noise=0.1), ("--workers", "2")),
-        (STEPS, job(noise=0.1, max=5, clients=2, min_clients=3), ()),
-        (MOMENTUM, job(max=4, acts={"c/2": "stumble", "a/3": "diverge"}), ()),
-    ],
-    ids=["all", "processes", "some", "durable state and failures"],
-)
-def test_a_simulated_job_makes_the_models_of_a_real_one(
-    running: Federation, tmp_path: Path, learner: str, text: str, options: Sequence[str]
-) -> None:
-    start(running, learner=learner)
+def test_a_simulated_job_makes_the_models_of_a_real_one(running: Federation, tmp_path: Path) -> None:
+    start(running, learner=STEPS)
+    for text in (job(noise=0.1), job(noise=0.1, max=5, clients=2, min_clients=3)):
+        real = digests(run(running, text))
+        assert len(real) > 3
+        for workers in ("1", "2"):
+            history = simulated(tmp_path, text, "--workers", workers, data=data_of(running, "a").parent)
+            assert made(history) == real
+
+
+def test_what_learners_keep_is_what_they_keep_in_a_real_job(running: Federation, tmp_path: Path) -> None:
+    """Also where an update did not count."""
+    start(running, learner=MOMENTUM)
+    text = job(max=4, acts={"c/2": "stumble", "a/3": "diverge"})
     real = digests(run(running, text))
-    history = simulated(tmp_path, text, *options, learner=learner, data=data_of(running, "a").parent)
-    assert len(real) > 3
-    assert made(history) == real
+    assert made(simulated(tmp_path, text, learner=MOMENTUM, data=data_of(running, "a").parent)) == real
 
 
-def test_the_newest_version_is_written_where_it_is_wanted(tmp_path: Path) -> None:
-    out = tmp_path / "model.safetensors"
-    history = simulated(tmp_path, job(), "--out", out, "--set", "rounds.max=1")
-    assert history["model"] == str(out)
-    # From 0.5 a quarter of the way to the sites' targets, which are -1.0833 on average by examples.
-    assert load_file(out)["bias"][0] == pytest.approx(0.5 + 0.25 * (-65 / 60 - 0.5))
-    again = fedelta("simulate", tmp_path / "job.toml", "--learner", STEPS, "--data", tmp_path / "data", "--out", out)
-    assert again.returncode == 2
-    assert "--force" in again.stderr
+PLANS: dict[str, dict[str, dict[str, Any]]] = {
+    "fedprox": {"local": {"name": "fedprox", "mu": 0.5}},
+    "fednova": {"local": {"name": "fednova"}, "aggregator": {"name": "fednova"}},
+    "adam": {"server_optimizer": {"name": "adam", "lr": 0.05}},
+    "scaffold": {"local": {"name": "scaffold"}},
+}
+"""Each with something that must get to clients or come from them, or lie beside the model."""
 
 
-def test_a_job_that_pauses_says_so(tmp_path: Path) -> None:
-    acts = {f"{name}/1": "stumble" for name in SITES}
-    (tmp_path / "job.toml").write_text(job(acts=acts, attempts=1))
-    done = fedelta("simulate", tmp_path / "job.toml", "--learner", STEPS, "--data", shards(tmp_path / "data"))
-    assert done.returncode == 3
-    assert "ValueError: the scanner is off" in done.stdout
-    assert "in stumble" in done.stderr  # where the learner raised it
+def planned(name: str) -> str:
+    """A job of 3 rounds, 2 of the 3 sites in each."""
+    return toml(
+        {
+            "job": {"name": name, "seed": 5},
+            "model": {"init": "first-client"},
+            "rounds": {"max": 3, "clients": 2, "min_clients": 3},
+            "train": {"lr": 0.1, "batch_size": 4, "epochs": 2},
+            **PLANS[name],
+        }
+    )
+
+
+def test_every_plan_makes_the_models_of_a_real_job(running: Federation) -> None:
+    start(running, learner=REGRESSION)
+    for name in PLANS:
+        info = run(running, planned(name))
+        assert info.state is JobState.FINISHED, (name, info.reason)
+        history = simulate(tomllib.loads(planned(name)), Regression, data=data_of(running, "a").parent)
+        assert [version.digest for version in history.versions] == digests(info), name
 
 
 def test_ctrl_c_ends_it_with_what_was_reached(tmp_path: Path) -> None:
@@ -101,23 +110,3 @@ def test_ctrl_c_ends_it_with_what_was_reached(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted; running after 1 round" in said
     assert [version["number"] for version in json.loads(out.read_text())["versions"]] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--learner", "learners:Nobody"), "has no class 'Nobody'"),
-        (("--learner", STEPS, "--clients", "4"), "has 3 entries; 4 clients"),
-        (("--learner", STEPS, "--set", "rounds.maxx=3"), "rounds.maxx"),
-        (("--learner", STEPS, "--set", "aggregator.name=meen"), "did you mean 'mean'"),
-        (("--learner", STEPS, "--set", "job.learner=other"), "wait for ever"),
-        (("--learner", STEPS, "--delays", "normal:1"), "half-normal"),
-        (("--learner", STEPS, "--slow", "aa=2"), "they are a to c"),
-        (("--learner", STEPS, "--json", "no/such/place.json"), "no directory"),
-    ],
-)
-def test_what_is_wrong_is_said_before_anything_is_begun(tmp_path: Path, options: Sequence[str], words: str) -> None:
-    (tmp_path / "job.toml").write_text(job())
-    done = fedelta("simulate", tmp_path / "job.toml", "--data", shards(tmp_path / "data"), *options)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr

@@ -13,7 +13,7 @@ from typing import Any
 from fedelta.errors import FedeltaError, LearnerError, PayloadError
 from fedelta.execution import StateFiles, TrainOutcome, Workbench, load_learner
 from fedelta.learner import Learner, Task
-from fedelta.local import local_part, read_plan
+from fedelta.local import read_plan
 from fedelta.models import Written
 from fedelta.tensors import Schema
 from fedelta_server.aggregate import admit_model, admit_update, check_facts, check_weight, read_schema
@@ -75,9 +75,9 @@ class Benches:
                 admit_model(work.out, written.digest, written.length)
                 return Finished(digest=written.digest, length=written.length)
             check_weight(made.examples)
-            facts = check_facts(made.facts, dict.fromkeys(self._plan.facts, "the plan"))
-            shared = local_part(self._plan).shared
-            admit_update(work.out, self._schema_of(work.model), written.digest, written.length, shared)
+            facts = check_facts(made.facts, self._setting.facts)
+            schema = self._schema_of(work.model)
+            admit_update(work.out, schema, written.digest, written.length, self._setting.shared)
         except PayloadError as error:
             return Failed(outcome=Outcome.REJECTED, reason=str(error))
         return Finished(

@@ -71,6 +71,8 @@ class Desk:
                 self._inbox.append(self._folded(now, effect))
             case effects.DropUpdates():
                 self.files.drop_updates(effect.job, effect.round, effect.attempt)
+            case effects.DropParts():
+                self.files.drop_parts(effect.job, effect.parts, effect.oldest, updates=True)
             case effects.DropModels():
                 for digest in effect.digests:
                     self.files.model_path(digest).unlink(missing_ok=True)

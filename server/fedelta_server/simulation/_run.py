@@ -12,6 +12,7 @@ from fedelta._files import replaced
 from fedelta.errors import ConfigError
 from fedelta.execution import offered_name
 from fedelta.local import client_plan
+from fedelta_server.plan import wanted_facts
 from fedelta_server.simulation._benches import make_learner
 from fedelta_server.simulation._delays import NO_DELAYS, Delays, Scaled
 from fedelta_server.simulation._desk import Desk, Watch
@@ -135,7 +136,7 @@ class _Run:
         return waits
 
     def _setting(self, learner: LearnerSource) -> Setting:
-        spec = self._job.spec
+        spec, plan = self._job.spec, self._desk.job.plan
         return Setting(
             learner=learner,
             source=self._sites.source,
@@ -143,6 +144,8 @@ class _Run:
             config=json.dumps(spec.train, default=str),
             arguments=json.dumps(spec.model.arguments, default=str),
             plan=client_plan(spec),
+            shared=plan.local.shared,
+            facts=wanted_facts(plan, spec),
             device=self._options.device,
             threads=self._options.threads,
             resident=self._options.resident,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fedelta._printable import printable
-from fedelta._words import numbers, plural, span
+from fedelta._words import averages, numbers, plural, span
 from fedelta_server.engine import records
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.simulation._history import History
@@ -88,14 +88,13 @@ def _round(record: records.RoundClosed) -> str:
 
 
 def _evaluated(record: records.EvaluationClosed) -> str:
-    central = {f"central/{name}": value for name, value in record.central.items()}
-    return numbers({**record.metrics, **central}) or "nobody evaluated it"
+    return averages(record.metrics, record.central) or "nobody evaluated it"
 
 
 def ending(history: History, took: float) -> str:
     """How a simulation ended; the newest version's digest is the last word."""
     why = f" ({history.reason})" if history.reason else ""
-    last = next((numbers(each.metrics) for each in reversed(history.evaluations) if each.metrics), "")
+    last = next((averages(each.metrics, each.central) for each in reversed(history.evaluations)), "")
     parts = [
         f"{history.state} after {plural(len(history.rounds), 'round')}{why}",
         last,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from fedelta.errors import BadRequestError, PayloadError
-from fedelta_server.engine import Assignment, Job, Made, StateRef, events, task_seed
+from fedelta_server.engine import Assignment, Job, Made, StateRef, events
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.simulation._delays import Delays, Occasion, seed_of
 from fedelta_server.simulation._desk import Desk
@@ -160,9 +160,9 @@ class Simulation:
             client=assignment.client,
             index=self._index[assignment.client],
             round=assignment.round,
-            seed=task_seed(self.job.spec.job.seed, assignment.round, assignment.phase, assignment.client),
+            seed=self.job.seed_of(assignment),
             model=None if made is None else self._files.model_path(made.model.digest),
-            shared=None if shared is None else self._files.state_path(shared.digest),
+            shared=None if made is None or shared is None else self._files.state_path(self.job.id, made.model.version),
             out=self._files.temp(".update"),
             state=self._states.promoted(assignment.client, self._engine.book.fate),
             state_out=self._states.draft(),

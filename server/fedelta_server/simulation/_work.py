@@ -26,6 +26,10 @@ class Setting:
     """[model.arguments], likewise."""
     plan: str
     """The client's half of the plan, likewise."""
+    shared: tuple[str, ...]
+    """The names under which the plan shares tensors."""
+    facts: Mapping[str, str]
+    """What the plan wants to know of each update, and who needs it."""
     device: str
     threads: int
     """How many threads torch computes with."""
