@@ -59,13 +59,16 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     liveness_seconds: int = 15
     registered: list[pb.RegisterRequest] = field(default_factory=list)
     fetched: list[tuple[int, int]] = field(default_factory=list)
-    """Offset and bytes sent of each FetchModel stream."""
+    """Offset and bytes sent of each FetchModel stream for a model."""
+    fetched_shared: list[tuple[int, int]] = field(default_factory=list)
+    """The same of those for what a plan shares."""
     uploads: list[Upload] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._queue: asyncio.Queue[pb.Assignment] = asyncio.Queue()
         self._seen: dict[str, asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
         self._models: dict[str, bytes] = {}
+        self._shared: dict[str, bytes] = {}
         self._held: dict[str, bytearray] = defaultdict(bytearray)
         self._sessions: set[str] = set()
         self._unheard: dict[str, pb.Assignment] = {}
@@ -97,15 +100,20 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def assign(self, kind: "pb.AssignmentKind.ValueType", model: bytes = b"", **fields: Any) -> pb.Assignment:
-        """Queues an assignment."""
+    def assign(
+        self, kind: "pb.AssignmentKind.ValueType", model: bytes = b"", shared: bytes = b"", **fields: Any
+    ) -> pb.Assignment:
+        """Queues an assignment. `model` and `shared`: what is in its files."""
         number = len(self._models) + 1
         given = {"id": f"a{number}", "job_id": "job-1", "round": number, "seed": 7, "config_json": "{}", **fields}
         lease = Duration(nanos=150_000_000)
         assignment = pb.Assignment(kind=kind, lease=lease, **given)
         if model:
-            assignment.model.CopyFrom(pb.ModelRef(digest=blake3(model).digest(), length=len(model), version=0))
+            assignment.model.CopyFrom(_ref(model))
+        if shared:
+            assignment.shared.CopyFrom(_ref(shared))
         self._models[assignment.id] = model
+        self._shared[assignment.id] = shared
         self._queue.put_nowait(assignment)
         return assignment
 
@@ -175,9 +183,8 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.FetchModelResponse]:
         await self._check("FetchModel", request, context)
-        model = self._models[request.assignment_id]
-        ref = pb.ModelRef(digest=blake3(model).digest(), length=len(model), version=0)
-        yield pb.FetchModelResponse(header=pb.ModelHeader(model=ref, offset=request.offset))
+        model = (self._shared if request.shared else self._models)[request.assignment_id]
+        yield pb.FetchModelResponse(header=pb.ModelHeader(model=_ref(model), offset=request.offset))
         if self.stalls:
             self.stalls -= 1
             await self._stopping.wait()
@@ -187,7 +194,8 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             sent[self.damage.pop(0)] ^= 0xFF
         for at in range(request.offset, stop, CHUNK):
             yield pb.FetchModelResponse(data=bytes(sent[at : min(at + CHUNK, stop)]))
-        self.fetched.append((request.offset, max(0, stop - request.offset)))
+        fetched = self.fetched_shared if request.shared else self.fetched
+        fetched.append((request.offset, max(0, stop - request.offset)))
         if stop < len(model):
             await self._refuse(context, UnavailableError("cut off"))
 
@@ -235,6 +243,10 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         await self._check("Leave", request, context)
         self._seen["Leave"].put_nowait(request)
         return pb.LeaveResponse()
+
+
+def _ref(content: bytes) -> pb.ModelRef:
+    return pb.ModelRef(digest=blake3(content).digest(), length=len(content), version=0)
 
 
 ENDED = AssignmentEndedError("the round is closed")

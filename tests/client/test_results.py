@@ -13,7 +13,9 @@ from fedelta_client.results import Result, Results
 
 UPDATE = bytes(range(256)) * 1000
 FILE = say.File(digest=blake3(UPDATE).hexdigest(), length=len(UPDATE), norm=0.1)
-TRAINED = say.Trained(file=FILE, state_saved=True, examples=5, metrics={"loss": 1 / 3}, seconds=0.1)
+TRAINED = say.Trained(
+    file=FILE, state_saved=True, examples=5, metrics={"loss": 1 / 3}, seconds=0.1, facts={"steps": 0.1}
+)
 EVALUATED = say.Evaluated(examples=9, metrics={"accuracy": 2 / 3}, seconds=0.2)
 ASSIGNMENT = pb.Assignment(
     id="job-1.2.1.train.site-1",
@@ -87,6 +89,8 @@ def test_what_is_damaged_is_not_found(tmp_path: Path, name: str, damage: Callabl
         {"config_json": '{"lr": 0.1}'},
         {"seed": 8},
         {"model_arguments_json": '{"rows": 3}'},
+        {"plan_json": '{"facts": ["steps"]}'},
+        {"shared": pb.ModelRef(digest=b"1" * 32)},
     ],
     ids=lambda other: next(iter(other)),
 )

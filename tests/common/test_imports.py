@@ -52,6 +52,7 @@ def loaded_after(code: str) -> tuple[str, set[str]]:
         "fedelta",
         "fedelta.learner",
         "fedelta.execution",
+        "fedelta.local",
         "fedelta.models",
         "fedelta.tensors",
         "fedelta.config",

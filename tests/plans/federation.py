@@ -12,7 +12,7 @@ from fedelta.execution import EvalOutcome, StateFiles, TrainOutcome, Workbench
 from fedelta.learner import Learner, Task
 from fedelta.local import ClientPlan, client_plan, read_plan
 from fedelta.parts import Step
-from fedelta_server.aggregate import Carry, WeightedUpdate, fold
+from fedelta_server.aggregate import Carry, WeightedUpdate, admit_update, fold, read_schema
 from fedelta_server.plan import Plan, plan_of
 
 JOB = """
@@ -73,6 +73,7 @@ class Federation:
         """Trains at these clients, or at all, folds, and promotes what they keep."""
         chosen = sorted(names or self.learners)
         done = {name: self.train(name) for name in chosen}
+        self._admit(done)
         updates = [
             WeightedUpdate(name, self.update(name), outcome.examples, outcome.facts) for name, outcome in done.items()
         ]
@@ -89,6 +90,12 @@ class Federation:
         for name, outcome in done.items():
             if outcome.state_saved:
                 (self.folder / f"{name}.pending").replace(self.state(name))
+
+    def _admit(self, done: Mapping[str, TrainOutcome]) -> None:
+        schema = read_schema(self._model(self.version))
+        for name, outcome in done.items():
+            written = outcome.written
+            admit_update(self.update(name), schema, written.digest, written.length, self.plan.local.shared)
 
     def rounds(self, count: int) -> None:
         """So many rounds with all clients."""
