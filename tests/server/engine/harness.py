@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import TypeVar
 
 import blake3
 
@@ -9,6 +10,8 @@ from fedelta.config import parse_job
 from fedelta_server.engine import Assignment, Engine, Job, ModelRef, Step, effects, events, records
 from fedelta_server.engine.words import Outcome, PhaseKind
 from tests.server.engine import invariants
+
+R = TypeVar("R", bound=records.Record)
 
 INITIAL = ModelRef(0, blake3.blake3(b"initial").digest(), 100)
 
@@ -139,7 +142,7 @@ class Harness:
             )
         )
 
-    def fold(self) -> effects.Fold:
+    def fold(self, norm: float = 0.0) -> effects.Fold:
         """The oldest fold that was asked for is done."""
         fold = self.folds.pop(0)
         digest = digest_of(f"{fold.job}/{fold.round}")
@@ -152,6 +155,7 @@ class Harness:
                 digest=digest,
                 length=100,
                 manifest=digest_of(f"manifest of {fold.job}/{fold.round}"),
+                norm=norm,
             )
         )
         return fold
@@ -164,7 +168,7 @@ class Harness:
             self.send(events.TimePassed(at=self.now))
         self.now = until
 
-    def of_kind(self, kind: type[records.Record]) -> list[records.Record]:
+    def of_kind(self, kind: type[R]) -> list[R]:
         return [record for record in self.journal if isinstance(record, kind)]
 
     def closed(self) -> list[records.RoundClosed]:
@@ -184,7 +188,20 @@ def digest_of(text: str) -> bytes:
 
 def durable(engine: Engine) -> object:
     """The part of the state that records must restore."""
-    volatile = {"opened_at", "bytes_up", "bytes_down", "folding", "deadline", "lease_until", "taken", "due", "progress"}
+    volatile = {
+        "opened_at",
+        "bytes_up",
+        "bytes_down",
+        "folding",
+        "deadline",
+        "lease_until",
+        "taken",
+        "due",
+        "progress",
+        "judged",
+        "verdict",
+        "awaits_metrics",
+    }
     return [_strip(asdict(job), volatile | {"standing"}) for job in engine.book.jobs.values()]
 
 
