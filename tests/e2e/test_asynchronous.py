@@ -18,7 +18,7 @@ from fedelta_server.aggregate.optimizers.sgd import Sgd
 from fedelta_server.aggregate.rules.mean import Mean
 from fedelta_server.engine import records
 from fedelta_server.manifest import Manifest, decode
-from tests.e2e.running import finish, job, let_go, start
+from tests.e2e.running import finish, job, let_go, run, start
 
 SIZE, VERSIONS = 2, 6
 
@@ -80,9 +80,8 @@ def test_slow_clients_hold_up_nobody_and_a_killed_coordinator_loses_nothing(
     start(running)
     # c works on its first update until it is let go; the others make three versions without it.
     acts = {"c/1": "hold", "a/4": "hold", "b/4": "hold"}
-    rounds = {"max": VERSIONS, "buffer": SIZE, "min_clients": 3}
     with AdminClient(running.server) as admin:
-        job_id = admin.submit_text(job(noise=0.1, acts=acts, **rounds))
+        job_id = admin.submit_text(job(noise=0.1, acts=acts, max=VERSIONS, buffer=SIZE, min_clients=3))
         for name, held in (("a", 4), ("b", 4), ("c", 1)):
             running.clients[name].wait_for(f"{name} holds in round {held}")
         assert admin.get(job_id).rounds_done == 3
@@ -112,3 +111,23 @@ def test_slow_clients_hold_up_nobody_and_a_killed_coordinator_loses_nothing(
     counted = [part for part in info.rounds[3].clients if part.outcome is Outcome.ACCEPTED]
     assert [part.client for part in counted] == [update.client for update in made[3].updates]
     check_versions(running, info, tmp_path)
+
+
+def test_a_client_that_fell_too_far_behind_is_stopped_and_begins_again_from_a_newer_version(
+    running: Federation,
+) -> None:
+    start(running, ("a", "b"))
+    acts = {"a/1": "hold", "b/4": "hold"}
+    info = run(running, job(acts=acts, max=4, clients=2, buffer=1, min_clients=2, max_staleness=1))
+    assert info.state is JobState.FINISHED
+    late = [part for closed in info.rounds for part in closed.clients if part.outcome is Outcome.LATE]
+    reason = "its update would be 2 versions behind; rounds.max_staleness = 1"
+    assert [(part.client, part.reason) for part in late] == [("a", reason)]
+    assert reason in running.clients["a"].wait_for("stopped")
+    counted = [
+        (part.client, part.staleness)
+        for closed in info.rounds
+        for part in closed.clients
+        if part.outcome is Outcome.ACCEPTED
+    ]
+    assert counted == [("b", 0), ("b", 0), ("b", 0), ("a", 1)]

@@ -56,7 +56,7 @@ def test_a_version_is_made_of_every_k_updates_in_the_order_in_which_they_are_acc
     assert closed.number == 1
     assert [(part.client, part.outcome) for part in closed.clients] == [("cyd", "accepted"), ("ada", "accepted")]
     assert closed.train_metrics == {"loss": pytest.approx((90 + 10) / 40)}
-    assert closed.digest == h.job(job).model.digest
+    assert closed.digest == h.of_kind(records.VersionMade)[-1].digest
     numbers = [each.number for each in h.of_kind(records.ParticipationEnded)]
     assert numbers == [1, 2], "the recorded order of acceptance"
 
@@ -247,7 +247,6 @@ def test_one_client_that_always_fails_does_not_stop_a_job() -> None:
         h.update("bob")
         h.fold()
     assert h.job(job).state is JobState.FINISHED
-    assert [folded(each) for each in ()] == []
     assert all(version.clients == ["bob"] for version in h.of_kind(records.VersionMade))
 
 
@@ -339,7 +338,7 @@ def test_after_a_restart_the_fold_is_the_same_and_everybody_goes_on() -> None:
     h.restart()
     h.join(*THREE, "dee")
     assert at_work(h, job)["dee"] == (1, 1)
-    assert h.work("dee").id == slow.id
+    assert list(h.engine.book.queues["dee"]) == [slow.id]
     h.update("ada")
     fold = h.folds[0]
     h.update("cyd")
