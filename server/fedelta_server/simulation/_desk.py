@@ -53,6 +53,9 @@ class Desk:
         match record:
             case records.ParticipationEnded():
                 self.ended[record.participation.client] = None
+            case records.VersionMade() if record.state:
+                # Whoever trains from now on gets this one.
+                self.files.drop_states(record.job, record.version)
             case records.RoundClosed() | records.EvaluationClosed():
                 self._inbox.append(events.PruneRequested(at=now, job=record.job, versions=self._outlived()))
         self.chronicle.take(now, record)

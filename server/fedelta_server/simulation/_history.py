@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedelta_server.engine import records
-from fedelta_server.engine.records import Participation
+from fedelta_server.engine.records import CENTRAL, Participation
 from fedelta_server.engine.words import JobState, PhaseKind
 
 
@@ -51,6 +51,11 @@ class Evaluation:
     """Of the clients that only evaluate."""
     clients: tuple[Participation, ...]
 
+    @property
+    def measured(self) -> dict[str, float]:
+        """All averages by the names that a job file has for them: "accuracy", "central/accuracy"."""
+        return {**self.metrics, **{f"{CENTRAL}{name}": value for name, value in self.central.items()}}
+
 
 @dataclass(frozen=True, kw_only=True)
 class History:
@@ -77,9 +82,10 @@ class History:
         return self.versions[-1].digest if self.versions else ""
 
     def curve(self, metric: str) -> list[tuple[float, float]]:
-        """When each evaluated version was made, and what it reached."""
+        """When each evaluated version was made, and what it reached, such as "accuracy" or "central/accuracy"."""
         made = {version.number: version.at for version in self.versions}
-        return [(made[each.version], each.metrics[metric]) for each in self.evaluations if metric in each.metrics]
+        reached = {each.version: each.measured for each in self.evaluations}
+        return [(made[number], reached[number][metric]) for number in sorted(reached) if metric in reached[number]]
 
     def time_to(self, metric: str, target: float) -> float | None:
         """When the first version was made whose evaluation reached at least the target. None: none was."""

@@ -142,6 +142,22 @@ def test_over_selection_does_not_wait_for_the_last() -> None:
     assert outcomes(history, 1)["b"][0] is Outcome.RELEASED
 
 
+def test_asynchronous_rounds_wait_for_nobody(tmp_path: Path) -> None:
+    """A version of each update, which counts 1 / sqrt(1 + staleness) (FedBuff, Nguyen et al. 2022)."""
+    history = simulate(
+        job(max=4, clients=2, buffer=1),
+        Toward,
+        data=TWO,
+        delays=Scaled(Constant(2.0), {"b": 2.5}),
+        out=tmp_path / "model.safetensors",
+    )
+    assert ends(history) == [2.0, 4.0, 5.0, 6.0]
+    parts = [part for closed in history.rounds for part in closed.clients if part.outcome is Outcome.ACCEPTED]
+    assert [(part.client, part.staleness) for part in parts] == [("a", 0), ("a", 0), ("b", 2), ("a", 1)]
+    # a goes half of the way to 1 from 0, 0.5 and 0.75; b half of the way to 3 from 0.
+    assert final(history)[0] == pytest.approx(0.5 + 0.25 + 1.5 / np.sqrt(3) + 0.125 / np.sqrt(2), rel=1e-12)
+
+
 def test_the_deadline_ends_a_round() -> None:
     """b takes longer than its lease, too: as a client that works it is heard of in time."""
     history = simulate(job(deadline=100, lease=10), Toward, data=TWO, delays=Scaled(Constant(40.0), {"b": 3.0}))
@@ -167,9 +183,10 @@ def occasion(seed: int) -> Occasion:
 
 
 @pytest.mark.parametrize("changed", [{"workers": 2}, {"resident": 1}], ids=lambda changed: next(iter(changed)))
-def test_the_history_depends_on_nothing_but_the_job(changed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("rounds", [{"max": 3, "over_select": 1.5}, {"max": 6, "buffer": 2}], ids=["sync", "async"])
+def test_the_history_depends_on_nothing_but_the_job(changed: dict[str, Any], rounds: dict[str, Any]) -> None:
     data = {f"site-{index}": float(index) for index in range(6)}
-    spec = job(max=3, clients=3, over_select=1.5, every=1)
+    spec = job(clients=3, every=1, **rounds)
     known = simulate(spec, Noisy, data=data, delays=HalfNormal(1.0))
     assert simulate(spec, Noisy, data=data, delays=HalfNormal(1.0), **changed) == known
 
@@ -191,6 +208,7 @@ def test_held_out_data_is_evaluated_apart() -> None:
     assert history.clients == ("a", "b")
     assert {part.client for part in history.rounds[0].clients} == {"a", "b"}
     assert [dict(seen.central) for seen in history.evaluations] == [{"value": 1.0}]
+    assert history.curve("central/value") == [(0.0, 1.0)]
 
 
 def test_the_bytes_are_those_that_would_travel(tmp_path: Path) -> None:
