@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 FAULTS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint docs proto proto-baseline bench clean
+.PHONY: help demo test faults lint docs proto proto-baseline bench science clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ proto: $(STAMP) ## generate common/fedelta/v1 from protos/
 
 proto-baseline: ## with a release: make today's contract the one that later changes must not break
 	scripts/buf build --exclude-source-info -o protos/baseline.binpb
+
+science: $(STAMP) ## reproduce published results by simulation: tables and pictures, minutes (SCIENCE_ARGS=...)
+	@$(BIN)/python -m benchmarks.science $(SCIENCE_ARGS)
 
 bench: $(STAMP) ## measure rounds beside raw sockets (BENCH_ARGS=...)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
