@@ -19,6 +19,20 @@ def test_a_phase_is_open_until_its_round_is_closed() -> None:
     assert (known.open, known.rounds_done, known.metrics) == (None, 1, {"loss": 0.25})
 
 
+def test_in_asynchronous_rounds_clients_are_asked_one_by_one_and_train_on() -> None:
+    known = told((0, state(JobState.RUNNING)), (0, opened(1, ("a", "b", "c"))), (1, ended(1, "a")))
+    known = told((1, opened(1, ("a",), attempt=2)), (2, ended(1, "b")), (2, opened(1, ("d",))), progress=known)
+    assert known.open is not None
+    assert (known.open.clients, set(known.open.ended), known.open.since) == (("a", "b", "c", "d"), {"b"}, at(0))
+    known = told((3, closed(1)), progress=known)
+    assert known.open is not None
+    assert (known.open.round, known.open.clients, known.open.since) == (2, ("a", "c", "d"), at(3))
+    # A part of the round before ends in this one.
+    known = told((4, ended(1, "c")), progress=known)
+    assert known.open is not None
+    assert (set(known.open.ended), known.open.complete) == ({"c"}, False)
+
+
 def test_an_evaluation_is_open_beside_the_rounds_that_follow_it() -> None:
     known = told((0, state(JobState.RUNNING)), (0, opened(1, AB)), (1, closed(1)))
     known = told((1, opened(1, AB, phase=Phase.EVALUATE)), (1, opened(2, AB)), progress=known)
@@ -27,7 +41,7 @@ def test_an_evaluation_is_open_beside_the_rounds_that_follow_it() -> None:
     assert known.shown is known.open
     assert (known.open.round, set(known.open.ended)) == (2, {"a"})
     assert {version: set(phase.ended) for version, phase in known.evaluations.items()} == {1: {"b"}}
-    known = told((3, closed(2)), (3, opened(2, AB, phase=Phase.EVALUATE)), progress=known)
+    known = told((3, ended(2, "b")), (3, closed(2)), (3, opened(2, AB, phase=Phase.EVALUATE)), progress=known)
     assert known.shown is not None
     assert (known.shown.phase, known.shown.round, set(known.evaluations)) == (Phase.EVALUATE, 1, {1, 2})
     known = told((4, evaluated(1, accuracy=0.5)), progress=known)

@@ -146,7 +146,16 @@ def _phase_opened(what: PhaseOpened, progress: Progress, time: datetime) -> Prog
     if what.phase is Phase.EVALUATE:
         return replace(progress, evaluations={**progress.evaluations, what.round: opened})
     marks = progress.marks or ((time,) if what.phase is Phase.TRAIN else ())
+    if progress.open is not None and progress.open.phase is what.phase:
+        opened = _joined(progress.open, opened)
     return replace(progress, open=opened, waiting_for="", marks=marks)
+
+
+def _joined(open_: OpenPhase, further: OpenPhase) -> OpenPhase:
+    """A phase with those who were asked while it is open: in asynchronous rounds whoever is done is asked anew."""
+    clients = tuple(sorted({*open_.clients, *further.clients}))
+    ended = {name: part for name, part in open_.ended.items() if name not in further.clients}
+    return replace(further, clients=clients, since=open_.since, ended=ended)
 
 
 @_after.register
@@ -196,11 +205,17 @@ def _round_closed(what: RoundClosed, progress: Progress, time: datetime) -> Prog
     return replace(
         progress,
         rounds_done=closed.number,
-        open=None,
+        open=_still_open(progress.open, closed.number + 1, time),
         bytes_up=progress.bytes_up + closed.bytes_up,
         bytes_down=progress.bytes_down + closed.bytes_down,
         marks=(*progress.marks, time)[-_MARKS_KEPT:] if progress.marks else (),
     )
+
+
+def _still_open(phase: OpenPhase | None, number: int, time: datetime) -> OpenPhase | None:
+    """What is open after a round was closed: in asynchronous rounds others train on, for one that comes later."""
+    at_work = () if phase is None else tuple(name for name in phase.clients if name not in phase.ended)
+    return replace(phase, round=number, clients=at_work, since=time, ended={}) if phase and at_work else None
 
 
 @_after.register
