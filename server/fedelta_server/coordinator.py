@@ -4,6 +4,7 @@ Everything here runs on one event loop, so that the engine has one caller. Disk 
 """
 
 import asyncio
+import functools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
@@ -71,7 +72,8 @@ class Coordinator:
     async def start(self) -> None:
         """Rebuilds the engine from the journal and goes on where it was."""
         self.engine = Engine(await self.in_thread(self.journal.committed))
-        await self.in_thread(self.files.sweep, self._live_rounds())
+        states = {job.id: self._keep.states(job) for job in self.engine.book.jobs.values()}
+        await self.in_thread(self.files.sweep, self._live_rounds(), states)
         self._drop_models([made.digest for job in self.engine.book.jobs.values() for made in job.pruned_versions()])
         await self._settle(self.engine.resume(self.now()))
         for job in list(self.engine.book.jobs):
@@ -195,6 +197,7 @@ class Coordinator:
             if isinstance(record, records.JobStateChanged):
                 self._start_task(self._tidy())
             elif isinstance(record, records.RoundClosed | records.EvaluationClosed):
+                self._start_task(self._drop_states(record.job))
                 self._start_task(self._prune(record.job))
         self._arm_timer()
 
@@ -225,6 +228,8 @@ class Coordinator:
             self._start_task(self._fold(effect))
         elif isinstance(effect, effects.DropModels):
             self._drop_models(effect.digests)
+        elif isinstance(effect, effects.DropParts):
+            self._start_task(self._drop_parts(effect))
         else:
             self._start_task(self._drop_updates(effect))
 
@@ -281,6 +286,22 @@ class Coordinator:
             with about(job=effect.job, round=effect.round):
                 _log.warning("its updates stay on disk: %s", error)
 
+    async def _drop_parts(self, effect: effects.DropParts) -> None:
+        kept = self._keep.with_updates(self.engine.book.job(effect.job))
+        before = min([effect.oldest, *(round_ for _, round_, _ in kept)])
+        drop = functools.partial(self.files.drop_parts, updates=not (effect.folded and self._keep.updates))
+        try:
+            await self.in_thread(drop, effect.job, effect.parts, before)
+        except (FedeltaError, OSError) as error:
+            with about(job=effect.job):
+                _log.warning("its updates stay on disk: %s", error)
+
+    async def _drop_states(self, job_id: str) -> None:
+        """Removes what the plan of a job kept beside versions that it will not go on from."""
+        job = self.engine.book.job(job_id)
+        if job.model is not None and job.versions[job.model.version].state is not None:
+            await self.in_thread(self.files.drop_states, job_id, self._keep.states(job).start)
+
     async def _prune(self, job_id: str) -> None:
         """Gives up the versions of a job that the operator does not want to be kept."""
         if not self._keep.versions:
@@ -318,6 +339,8 @@ class Coordinator:
         """The rounds whose updates are still to be folded, and those whose updates are kept."""
         jobs = self.engine.book.jobs.values()
         open_rounds = {(job.id, job.round.number, job.round.attempt) for job in jobs if job.round is not None}
+        for job in jobs:
+            open_rounds |= {(job.id, *source) for source in (job.buffer.sources() if job.buffer else ())}
         return open_rounds.union(*map(self._keep.with_updates, jobs))
 
 

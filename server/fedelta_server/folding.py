@@ -62,14 +62,14 @@ def discount(staleness: int, exponent: float) -> float:
 
 def _fold_files(files: Files, plan: Plan, exponent: float, step: Step, effect: effects.Fold) -> Folded:
     out, state = files.temp(".model"), files.temp(".state")
-    source = None if effect.state is None else files.state_path(effect.state.digest)
+    source = None if effect.state is None else files.state_path(effect.job, effect.base.version)
     carry = Carry(shared=plan.local.shared, source=source, target=state)
     base = files.model_path(effect.base.digest)
     updates = [_update(files, effect, each, exponent) for each in effect.updates]
     try:
         folded = fold(base, updates, out, plan.aggregator, plan.optimizer, step=step, carry=carry)
         if folded.state is not None:
-            files.keep_state(state, folded.state.digest)
+            files.keep_state(state, effect.job, effect.round)
         files.keep_model(out, folded.digest)
     finally:
         out.unlink(missing_ok=True)

@@ -73,6 +73,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     population: int = 0
     """How many clients could have been drawn."""
 
+    @property
+    def step(self) -> Step:
+        """Which step of the server optimizer it was."""
+        return Step(version=self.version, rounds=self.rounds, clients=len(self.updates), population=self.population)
+
 
 _decoder = msgspec.json.Decoder(Manifest)
 

@@ -31,6 +31,14 @@ class Keep:
         found = (number for number in job.versions if 0 < number < first and number not in job.pruned)
         return tuple(number for number in found if number != best and (not self.every or number % self.every))
 
+    def states(self, job: Job) -> range:
+        """The versions of a job whose state is kept: the newest, to go on from, and those that kept updates start from.
+
+        A version is recomputed from its updates, its parent's model and its parent's state.
+        """
+        newest = 0 if job.model is None else job.model.version
+        return range(max(1, newest - self.updates), newest + 1)
+
     def with_updates(self, job: Job) -> set[tuple[str, int, int]]:
         """The rounds (job, round, attempt) of a job whose update files are kept."""
         if job.model is None:

@@ -1,7 +1,7 @@
 """The versions of a job as the journal tells of them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -14,13 +14,28 @@ from fedelta_server.store.history import History, Row
 _decoder = msgspec.json.Decoder(records.AnyRecord)
 
 
+Key = tuple[str, int, int]
+"""What tells an update from all others of a job: its client, and the round and the attempt of its assignment."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
     """An update that was accepted."""
 
+    key: Key
     weight: int
     digest: bytes
     length: int
+    facts: Mapping[str, float]
+    staleness: int
+
+    @property
+    def client(self) -> str:
+        """Whose it is."""
+        return self.key[0]
+
+    def __str__(self) -> str:
+        return f"update of {self.client} in round {self.key[1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +47,14 @@ class Told:
     length: int
     attempt: int = 0
     manifest: bytes = b""
-    clients: tuple[str, ...] = ()
-    updates: Mapping[str, Accepted] = field(default_factory=dict)
-    """By client: the updates of the attempt that were accepted."""
+    state: bytes = b""
+    """The digest of what the plan's parts keep beside it. Empty: nothing."""
+    state_length: int = 0
+    norm: float = 0.0
+    folded: tuple[Key, ...] = ()
+    """The updates that it names."""
+    updates: tuple[Accepted, ...] = ()
+    """The updates that were accepted for it, in the order in which they are folded."""
     closed: bytes | None = None
     """The digest that the end of its round names. None: that is still open, or the version is the initial one."""
 
@@ -81,6 +101,13 @@ def pruned_now(history: History, job: str) -> set[int]:
     return telling.pruned
 
 
+def newest_now(history: History, job: str) -> int:
+    """The newest version of a job by now."""
+    bodies = history.bodies(job, records.VersionMade.__name__)
+    made = (_decoder.decode(body) for body in bodies)
+    return max((each.version for each in made if isinstance(each, records.VersionMade)), default=0)
+
+
 class _Telling:
     """Gathers what records tell, one after the other."""
 
@@ -88,9 +115,8 @@ class _Telling:
         self.toml = ""
         self.versions: dict[int, Told] = {}
         self.pruned: set[int] = set()
-        self._updates: dict[str, Accepted] = {}
-        """Those of the attempt that is told of."""
-        self._attempt = (0, 0)
+        self._accepted: list[Accepted] = []
+        """Those that are in no version yet, in the order of acceptance."""
 
     def take(self, record: records.Record) -> None:
         match record:
@@ -99,7 +125,7 @@ class _Telling:
                 if record.digest:
                     self.versions[0] = Told(number=0, digest=record.digest, length=record.length)
             case records.ParticipationEnded() if _counts(record.participation):
-                self._accepted(record)
+                self._accepted.append(_accepted(record))
             case records.VersionMade():
                 self.versions[record.version] = self._made(record)
             case records.RoundClosed() if record.number in self.versions:
@@ -107,23 +133,46 @@ class _Telling:
             case records.VersionsPruned():
                 self.pruned.update(record.versions)
 
-    def _accepted(self, record: records.ParticipationEnded) -> None:
-        if self._attempt != (record.round, record.attempt):
-            self._attempt, self._updates = (record.round, record.attempt), {}
-        part = record.participation
-        self._updates[part.client] = Accepted(weight=part.examples, digest=record.digest, length=record.length)
-
     def _made(self, made: records.VersionMade) -> Told:
-        mine = self._attempt == (made.version, made.attempt)
         return Told(
             number=made.version,
             digest=made.digest,
             length=made.length,
             attempt=made.attempt,
             manifest=made.manifest,
-            clients=tuple(made.clients),
-            updates=dict(sorted(self._updates.items())) if mine else {},
+            state=made.state,
+            state_length=made.state_length,
+            norm=made.norm,
+            folded=tuple(_folded(made)),
+            updates=self._taken(made),
         )
+
+    def _taken(self, made: records.VersionMade) -> tuple[Accepted, ...]:
+        """The updates that belong into a version: those of its attempt, or in asynchronous rounds the next ones."""
+        waiting, self._accepted = self._accepted, []
+        if made.sources:
+            self._accepted = waiting[len(made.sources) :]
+            return tuple(waiting[: len(made.sources)])
+        mine = (each for each in waiting if each.key[1:] == (made.version, made.attempt))
+        return tuple(sorted(mine, key=lambda each: each.client))
+
+
+def _folded(made: records.VersionMade) -> Iterator[Key]:
+    sources = made.sources or [(made.version, made.attempt)] * len(made.clients)
+    for client, (round_, attempt) in zip(made.clients, sources, strict=False):
+        yield client, round_, attempt
+
+
+def _accepted(ended: records.ParticipationEnded) -> Accepted:
+    part = ended.participation
+    return Accepted(
+        key=(part.client, ended.round, ended.attempt),
+        weight=part.examples,
+        digest=ended.digest,
+        length=ended.length,
+        facts=part.facts,
+        staleness=part.staleness,
+    )
 
 
 def _decode(row: Row, job: str) -> records.Record | str:

@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from fedelta.errors import StorageError
 from fedelta_server.aggregate import file_digest
-from fedelta_server.audit._chain import Told
+from fedelta_server.audit._chain import Accepted, Key, Told
 from fedelta_server.audit._report import Finding
 from fedelta_server.manifest import FoldedUpdate, Manifest, decode
 from fedelta_server.store.io import storage_errors
@@ -29,8 +29,10 @@ def check_records(told: Told) -> Iterator[Finding]:
     if told.number == 0:
         return
     link = f"journal of round {told.number}"
-    if told.clients != tuple(told.updates):
-        yield Finding(link=link, what=differs("folded clients", _names(told.clients), _names(told.updates)))
+    accepted = tuple(each.key for each in told.updates)
+    if told.folded != accepted:
+        found, expected = (_names(keys, told.number) for keys in (told.folded, accepted))
+        yield Finding(link=link, what=differs("folded clients", found, expected))
     if told.closed not in (None, told.digest):
         yield Finding(link=link, what=differs("digest of the model", told.closed.hex(), told.digest.hex()))
 
@@ -61,34 +63,51 @@ def check_manifest(manifest: Manifest, told: Told, parent: Told | None, job: str
         "digest of the job file": (manifest.plan, plan),
         "digest of the model": (manifest.model.digest, told.digest.hex()),
         "length of the model": (manifest.model.length, told.length),
+        "digest of the state": (manifest.state.digest if manifest.state else "", told.state.hex()),
+        "length of the state": (manifest.state.length if manifest.state else 0, told.state_length),
+        "norm of the change": (manifest.norm, told.norm),
     }
     if parent is not None:
         pairs[f"digest of version {parent.number}"] = (manifest.parent.model, parent.digest.hex())
         pairs[f"digest of the manifest of version {parent.number}"] = (manifest.parent.manifest, parent.manifest.hex())
-    for name, (found, expected) in pairs.items():
-        if found != expected:
-            yield Finding(link=link, what=differs(name, found, expected))
-    yield from _check_updates({each.client: each for each in manifest.updates}, told)
+        pairs[f"digest of the state of version {parent.number}"] = (manifest.parent.state, parent.state.hex())
+    yield from _differences(link, pairs)
+    yield from _check_updates(manifest, told)
 
 
-def _check_updates(folded: Mapping[str, FoldedUpdate], told: Told) -> Iterator[Finding]:
-    for client in sorted(folded.keys() | told.updates.keys()):
-        link = f"manifest of version {told.number}, update of {client}"
-        if client not in folded:
+def _check_updates(manifest: Manifest, told: Told) -> Iterator[Finding]:
+    folded = {_key(each, manifest): each for each in manifest.updates}
+    accepted = {each.key: each for each in told.updates}
+    for key in sorted(folded.keys() | accepted.keys()):
+        link = f"manifest of version {told.number}, update of {_name(key, told.number)}"
+        if key not in folded:
             yield Finding(link=link, what="the journal says that it was accepted, the manifest does not name it")
-        elif client not in told.updates:
+        elif key not in accepted:
             yield Finding(link=link, what="the journal does not say that it was accepted")
         else:
-            yield from _check_update(link, folded[client], told)
+            yield from _check_update(link, folded[key], accepted[key])
+    if folded.keys() == accepted.keys() and list(folded) != list(accepted):
+        found, expected = (_names(keys, told.number) for keys in (folded, accepted))
+        yield Finding(link=f"manifest of version {told.number}", what=differs("order of the updates", found, expected))
 
 
-def _check_update(link: str, folded: FoldedUpdate, told: Told) -> Iterator[Finding]:
-    update = told.updates[folded.client]
+def _key(update: FoldedUpdate, manifest: Manifest) -> Key:
+    """Manifests of format 1 do not name rounds: an update was always of the version's own."""
+    return update.client, update.round or manifest.version, update.attempt or manifest.attempt
+
+
+def _check_update(link: str, folded: FoldedUpdate, accepted: Accepted) -> Iterator[Finding]:
     pairs: dict[str, tuple[object, object]] = {
-        "weight": (folded.weight, update.weight),
-        "digest": (folded.digest, update.digest.hex()),
-        "length": (folded.length, update.length),
+        "weight": (folded.weight, accepted.weight),
+        "digest": (folded.digest, accepted.digest.hex()),
+        "length": (folded.length, accepted.length),
+        "facts": (folded.facts, accepted.facts),
+        "staleness": (folded.staleness, accepted.staleness),
     }
+    yield from _differences(link, pairs)
+
+
+def _differences(link: str, pairs: Mapping[str, tuple[object, object]]) -> Iterator[Finding]:
     for name, (found, expected) in pairs.items():
         if found != expected:
             yield Finding(link=link, what=differs(name, found, expected))
@@ -99,5 +118,10 @@ def differs(name: str, found: object, expected: object) -> str:
     return f"{name} is {found}, the journal says {expected}"
 
 
-def _names(clients: Iterable[str]) -> str:
-    return ", ".join(clients) or "nobody"
+def _name(key: Key, version: int) -> str:
+    client, round_, _ = key
+    return client if round_ == version else f"{client} in round {round_}"
+
+
+def _names(keys: Iterable[Key], version: int) -> str:
+    return ", ".join(_name(key, version) for key in keys) or "nobody"

@@ -13,10 +13,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedelta._words import plural
 from fedelta.errors import NotFoundError, StorageError
 from fedelta_server.aggregate import distance, file_digest
 from fedelta_server.audit._chain import Told
-from fedelta_server.audit._verify import Audit
+from fedelta_server.audit._verify import Audit, Point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,63 +63,81 @@ class Without:
                 f"the updates of the last round of job {audit.chain.job!r} are not kept, or do not verify; "
                 "`fedelta server --keep-updates N` keeps those of the last N rounds"
             )
-        if not any(site in told.updates for told in self._run):
-            seen = sorted({client for told in self._run for client in told.updates})
+        if not any(each.client == site for told in self._run for each in told.updates):
+            seen = sorted({each.client for told in self._run for each in told.updates})
             raise NotFoundError(f"there is no update of {site!r} in the rounds that are kept, but of {', '.join(seen)}")
 
     def compute(self, out: Path | None = None) -> Absence:
         """Folds the rounds anew; writes what is left of the newest model to `out`."""
         base = self._audit.chain.versions[self._run[0].number - 1]
-        start = self._audit.layout.model(base.digest)
-        if not start.exists() or file_digest(start) != base.digest:
-            raise StorageError(f"{start}: it is not the model of version {base.number}, from which the rounds start")
+        start = Point(self._audit.layout.model(base.digest), self._audit.state_path(base))
+        _check_start(start, base)
         rounds, last, left = [], start, start
         for told in self._run:
-            model = self._model(told, last)
-            rounds.append(self._round(told, last, model))
+            version = self._version(told, last)
+            rounds.append(self._round(told, last, version.model))
             left = self._follow(left, self._fold(told, left, "left", without=self._site))
-            last = self._follow(last, model)
+            last = self._follow(last, version)
         if out is not None:
-            _copy(left, out)
+            _copy(left.model, out)
         return Absence(
             job=self._audit.chain.job,
             site=self._site,
             base=base.number,
             rounds=tuple(rounds),
-            digest=file_digest(left).hex(),
-            change=_share(distance(left, last), distance(last, start)),
+            digest=file_digest(left.model).hex(),
+            change=_share(distance(left.model, last.model), distance(last.model, start.model)),
         )
 
-    def _round(self, told: Told, base: Path, model: Path) -> RoundWithout:
-        weights = {client: each.weight for client, each in told.updates.items()}
+    def _round(self, told: Told, base: Point, model: Path) -> RoundWithout:
+        others = [each for each in told.updates if each.client != self._site]
         alone = self._fold(told, base, "alone", without=self._site)
-        change = _share(distance(alone, model), distance(model, base))
+        change = _share(distance(alone.model, model), distance(model, base.model))
         self._follow(alone, base)
+        total = sum(each.weight for each in told.updates)
         return RoundWithout(
             round=told.number,
-            weight=weights.get(self._site, 0),
-            total_weight=sum(weights.values()),
-            others=len(weights.keys() - {self._site}),
+            weight=total - sum(each.weight for each in others),
+            total_weight=total,
+            others=len(others),
             change=change,
         )
 
-    def _follow(self, before: Path, path: Path) -> Path:
-        """Goes on with the next file; removes the one before it if it was made here."""
-        if before != path and before.parent == self._audit.scratch:
-            before.unlink()
-        return path
+    def _follow(self, before: Point, point: Point) -> Point:
+        """Goes on with the next files; removes those before them that were made here."""
+        for old, new in ((before.model, point.model), (before.state, point.state)):
+            if old is not None and old != new and old.parent == self._audit.scratch:
+                old.unlink()
+        return point
 
-    def _model(self, told: Told, base: Path) -> Path:
-        """A version: its own file, or it is folded again where that was pruned."""
-        path = self._audit.layout.model(told.digest)
-        return path if path.exists() else self._fold(told, base, "last")
+    def _version(self, told: Told, base: Point) -> Point:
+        """A version: its own files, or it is folded again where they are not kept."""
+        own = Point(self._audit.layout.model(told.digest), self._audit.state_path(told))
+        kept = own.model.exists() and (own.state is None or own.state.exists())
+        return own if kept else self._fold(told, base, "last")
 
-    def _fold(self, told: Told, base: Path, name: str, without: str = "") -> Path:
-        if not told.updates.keys() - {without}:
+    def _fold(self, told: Told, base: Point, name: str, without: str = "") -> Point:
+        updates = sum(each.client != without for each in told.updates)
+        if not updates:
             return base
-        out = self._audit.scratch / f"{name}-{told.number}.safetensors"
+        least = self._audit.plan.aggregator.least
+        if updates < least:
+            raise NotFoundError(
+                f"without {without!r} round {told.number} has {plural(updates, 'update')}, "
+                f"and the job's aggregator needs {least}"
+            )
+        stem = self._audit.scratch / f"{name}-{told.number}"
+        state = stem.with_suffix(".state") if told.state else None
+        out = Point(stem.with_suffix(".safetensors"), state)
         self._audit.fold(told, base, out, without=without)
         return out
+
+
+def _check_start(start: Point, base: Told) -> None:
+    """The files that the rounds start from are what was recorded. Raises `StorageError`."""
+    for path, digest in ((start.model, base.digest), (start.state, base.state)):
+        if path is not None and not (path.exists() and file_digest(path) == digest):
+            raise StorageError(f"{path}: it does not belong to version {base.number}, from which the rounds start")
 
 
 def _last_run(versions: Collection[Told], recomputed: Collection[int]) -> list[Told]:

@@ -18,7 +18,7 @@ from fedelta.local import client_plan
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta.wire.channel import PROTOCOL_MAX, PROTOCOL_MIN
 from fedelta_server.coordinator import Coordinator
-from fedelta_server.engine import LIVENESS_SECONDS, Assignment, Made, ModelRef, events, task_seed
+from fedelta_server.engine import LIVENESS_SECONDS, Assignment, Made, ModelRef, events
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.pace import reconnect_within
 from fedelta_server.rpc._bulk import check_digest, take_data, take_header
@@ -226,7 +226,7 @@ class CoordinatorService:
         shared = self._shared_ref(assignment)
         if shared is None:
             raise BadRequestError(f"assignment {assignment.id!r} shares nothing beside its model")
-        return shared, self._coordinator.files.state_path(shared.digest)
+        return shared, self._coordinator.files.state_path(assignment.job, shared.version)
 
     def _made(self, assignment: Assignment) -> Made | None:
         """The version that an assignment's client gets, if it is not to make the first one."""
@@ -255,7 +255,7 @@ class CoordinatorService:
             config_json=json.dumps(job.spec.train, default=str),
             model_arguments_json=json.dumps(job.spec.model.arguments, default=str),
             plan_json=client_plan(job.spec),
-            seed=task_seed(job.spec.job.seed, assignment.round, assignment.phase, assignment.client),
+            seed=job.seed_of(assignment),
             lease=_duration(job.spec.rounds.lease),
             rounds_max=job.rounds_max,
         )

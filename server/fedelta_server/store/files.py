@@ -8,7 +8,7 @@ away.
 import itertools
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from pathlib import Path
 
 from fedelta.errors import BadRequestError, StorageError
@@ -45,9 +45,9 @@ class Files:
         """Where the model of this digest is, or would be."""
         return self._layout.model(digest)
 
-    def state_path(self, digest: bytes) -> Path:
-        """Where the state of a plan's parts with this digest is, or would be."""
-        return self._layout.state(digest)
+    def state_path(self, job: str, version: int) -> Path:
+        """Where the state of a job's parts that belongs to a version is, or would be."""
+        return self._layout.state(job, version)
 
     def manifest_path(self, job: str, version: int) -> Path:
         """Where the manifest of a version is, or would be."""
@@ -109,9 +109,13 @@ class Files:
         self._keep(source, target)
         return target
 
-    def keep_state(self, source: Path, digest: bytes) -> Path:
-        """Makes a state file durable under its digest and returns its path."""
-        target = self.state_path(digest)
+    def keep_state(self, source: Path, job: str, version: int) -> Path:
+        """Makes the state of a version durable under its name and returns its path.
+
+        It is named by the version, not by its digest as models are: it goes when the job goes on, and another job's
+        could have the same bytes.
+        """
+        target = self.state_path(job, version)
         self._keep(source, target)
         return target
 
@@ -167,22 +171,32 @@ class Files:
             if number < before:
                 self._remove_tree(directory)
 
+    def drop_states(self, job: str, before: int) -> None:
+        """Removes the states of a job that belong to versions `before` the given one."""
+        for path, owner, version in self._layout.kept_states():
+            if owner == job and version < before:
+                self._fs.unlink(path)
+
     def drop_spares(self) -> None:
         """Removes what was kept to be overwritten: there is nothing to come for a while."""
         self._spares.clear()
 
-    def sweep(self, live: Collection[tuple[str, int, int]]) -> None:
+    def sweep(self, live: Collection[tuple[str, int, int]], states: Mapping[str, Container[int]]) -> None:
         """To be called at start: removes temporary files, and what belongs to other than the `live` rounds.
 
-        Uploads of live rounds (job, round, attempt) stay, for they can be resumed.
+        Uploads of live rounds (job, round, attempt) stay, for they can be resumed. Of `states` those of the given
+        versions of each job stay.
         """
+        for path, job, version in self._layout.kept_states():
+            if version not in states.get(job, ()):
+                self._fs.unlink(path)
         prefixes = tuple(_uploads_of(*which) for which in live)
         self._drop_uploads(lambda name: not name.startswith(prefixes))
         for path in (*self._children(self._layout.temp), *self._children(self._layout.spares)):
             self._fs.unlink(path)
         keep = {self._layout.round(*which) for which in live}
-        for job in self._children(self._layout.updates):
-            for directory in self._children(job):
+        for updates in self._children(self._layout.updates):
+            for directory in self._children(updates):
                 if directory not in keep:
                     self._remove_tree(directory)
 

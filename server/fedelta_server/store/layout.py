@@ -2,7 +2,7 @@
 
 journal.db                                                   the journal
 models/<digest>.safetensors                                  model versions, named by their BLAKE3 digest
-states/<digest>.safetensors                                  what plans keep beside the models
+states/<job>/<version>.safetensors                           what a job's plan keeps beside its models
 manifests/<job>/<version>.json                               what each version was made of
 uploads/<assignment>.<digest>.part                           uploads under way; they outlive a restart
 updates/<job>/<round>.<attempt>/<client>.safetensors         updates that were admitted
@@ -41,9 +41,13 @@ class Layout:
         """The file of the model with this digest."""
         return self.models / f"{digest.hex()}{_SUFFIX}"
 
-    def state(self, digest: bytes) -> Path:
-        """The file with this digest that a plan's parts keep beside a model."""
-        return self.states / f"{digest.hex()}{_SUFFIX}"
+    def state(self, job: str, version: int) -> Path:
+        """What the parts of a job's plan keep beside a version."""
+        return self.states / component(job) / f"{version:d}{_SUFFIX}"
+
+    def kept_states(self) -> list[tuple[Path, str, int]]:
+        """The states that there are, each with its job and version."""
+        return [(path, path.parent.name, int(path.stem)) for path in sorted(self.states.glob(f"*/*{_SUFFIX}"))]
 
     def manifest(self, job: str, version: int) -> Path:
         """The manifest of a version."""

@@ -14,6 +14,7 @@ def test_each_kind_of_file_is_counted(state: Path) -> None:
     assert {kind: each["files"] for kind, each in found.items()} == {
         "journal": 1,
         "models": 4,
+        "states": 0,
         "manifests": 3,
         "uploads": 0,
         "updates": 4,

@@ -78,6 +78,7 @@ def test_a_manifest_says_what_was_folded_and_names_the_one_before(state: Path) -
     assert found["parent"] == {
         "manifest": blake3(manifest(state, 1).read_bytes()).hexdigest(),
         "model": digest_of(model_at(rounds=1)).hex(),
+        "state": "",
     }
     assert [(each["client"], each["weight"]) for each in found["updates"]] == [("a", 10), ("b", 30)]
     assert [each["digest"] for each in found["updates"]] == [

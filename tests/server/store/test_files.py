@@ -80,7 +80,7 @@ def test_an_upload_arrives_in_chunks(files: Files) -> None:
 def test_an_upload_goes_on_where_it_broke_off_even_after_a_restart(files: Files, tmp_path: Path) -> None:
     _spool(files, "j.1.1.train.a", b"abcdef")
     restarted = Files(tmp_path)
-    restarted.sweep({("j", 1, 1)})
+    restarted.sweep({("j", 1, 1)}, {})
     assert restarted.held("j.1.1.train.a", ONE) == 6
     upload = restarted.open_upload("j.1.1.train.a", ONE, 8, 4)
     assert upload.held == 4
@@ -234,7 +234,7 @@ def test_the_sweep_at_start_keeps_live_rounds_uploads_and_models(files: Files, t
     model = files.temp(".model")
     model.write_bytes(b"model")
     files.keep_model(model, TWO)
-    Files(tmp_path).sweep({("j", 2, 1)})
+    Files(tmp_path).sweep({("j", 2, 1)}, {})
     assert _names(tmp_path) == [
         f"models/{TWO.hex()}.safetensors",
         "updates/j/2.1/a.safetensors",
@@ -258,7 +258,7 @@ def test_an_upload_that_overwrites_an_old_update_holds_only_what_came(files: Fil
     assert files.held("j.2.1.train.a", ONE) == 3000
     # As after a kill: nobody closed it.
     restarted = Files(tmp_path)
-    restarted.sweep({("j", 2, 1)})
+    restarted.sweep({("j", 2, 1)}, {})
     assert restarted.held("j.2.1.train.a", ONE) == 3000
     again = restarted.open_upload("j.2.1.train.a", ONE, size, 3000)
     again.write(b"n" * (size - 3000))
@@ -292,3 +292,39 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="file/state: Not a directory"):
         Files(tmp_path / "file" / "state")
+
+
+def _state(files: Files, job: str, version: int) -> Path:
+    source = files.temp(".state")
+    source.write_bytes(f"{job} {version}".encode())
+    return files.keep_state(source, job, version)
+
+
+def test_a_state_gets_its_name_when_it_is_durable(tmp_path: Path) -> None:
+    files = Files(tmp_path, recorder := Recorder(tmp_path))
+    source = files.temp(".state")
+    source.write_bytes(b"state")
+    recorder.steps.clear()
+    assert files.keep_state(source, "j", 3).read_bytes() == b"state"
+    assert recorder.steps == [
+        ("sync", "temp/0.state"),
+        ("make_dir", "states/j"),
+        ("sync_dir", "states"),
+        ("rename", "states/j/3.safetensors"),
+        ("sync_dir", "states/j"),
+    ]
+
+
+def test_states_of_older_versions_are_dropped_for_one_job_only(files: Files, tmp_path: Path) -> None:
+    for job, version in (("j", 8), ("j", 9), ("j", 10), ("k", 8)):
+        _state(files, job, version)
+    files.drop_states("j", 10)
+    assert _names(tmp_path) == ["states/j/10.safetensors", "states/k/8.safetensors"]
+
+
+def test_the_sweep_at_start_keeps_the_states_that_jobs_go_on_from(files: Files, tmp_path: Path) -> None:
+    for job, version in (("j", 1), ("j", 2), ("j", 3), ("gone", 2)):
+        _state(files, job, version)
+    # Of version 3 no record was committed: it will be folded again.
+    Files(tmp_path).sweep(set(), {"j": range(2, 3)})
+    assert _names(tmp_path) == ["states/j/2.safetensors"]
