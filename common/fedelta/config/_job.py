@@ -145,7 +145,8 @@ class EvaluateConfig:
     """What is decided on metrics before round r + 1 (stop rules, some selectors) rests on those of versions up to
     r - lag, and waits for them; with 0 training waits for every evaluation."""
     metric: str = ""
-    """The metric by which versions are compared. Empty: "accuracy" where clients report it, else the least "loss"."""
+    """The metric by which versions are compared; "central/accuracy" is the accuracy of the central evaluation. Empty:
+    "accuracy" where clients report it, else the least "loss"."""
     goal: Literal["max", "min"] = "max"
     """Whether the best version has the greatest or the least `metric`."""
 

@@ -1457,7 +1457,7 @@ class Client(_message.Message):
 
     @_builtins.property
     def assignment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The assignments it has, by id."""
+        """The assignments it has, by id; what it works on comes first."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -44,7 +44,7 @@ class Evaluations:
         fit = fitting(self._work.clients, job, now)
         if not fit:
             raise WrongStateError(
-                f"no client that is connected can evaluate for job {job.id!r}; `fedelta client list` shows who is there"
+                f"no client that is connected can evaluate for job {job.id!r}; `fedelta clients` shows who is there"
             )
         for version in sorted(versions):
             if version not in job.evaluations:

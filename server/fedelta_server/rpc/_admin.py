@@ -165,7 +165,7 @@ class AdminService:
 
     def _client(self, client: Client) -> pb.Client:
         book, now = self._coordinator.engine.book, self._coordinator.now()
-        queue = book.queues.get(client.name, {})
+        queue = sorted(book.queues.get(client.name, {}).values(), key=lambda each: each.precedence)
         state = pb.CLIENT_STATE_BUSY if queue else pb.CLIENT_STATE_IDLE
         if not client.live(now):
             state = pb.CLIENT_STATE_GONE
@@ -175,7 +175,7 @@ class AdminService:
             for job_id in client.declined
             if not book.jobs[job_id].state.ended and (decline := client.declines(job_id, now)) is not None
         }
-        return client_message(client, state, seen + time.time() - now, list(queue.values()), declined)
+        return client_message(client, state, seen + time.time() - now, queue, declined)
 
     def _job(self, job_id: str) -> pb.Job:
         engine = self._coordinator.engine
