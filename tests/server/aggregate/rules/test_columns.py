@@ -44,6 +44,13 @@ def test_where_columns_are_cut_changes_no_bit(values: Array, cut: int) -> None:
     assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
+@pytest.mark.parametrize("count", [63, 64, 65, 130])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_rows_are_sorted_too(count: int, dtype: type) -> None:
+    values = np.random.default_rng(count).standard_normal((count, 17)).astype(dtype)
+    np.testing.assert_array_equal(sorted_rows(values.copy()), np.sort(values, axis=0))
+
+
 def test_zeros_have_no_sign_that_would_depend_on_the_processor() -> None:
     for order in ([0.0, -0.0, -0.0], [-0.0, 0.0, -0.0], [-0.0, -0.0, -0.0]):
         rows = sorted_rows(np.array(order, np.float32)[:, None].repeat(9, axis=1))
