@@ -22,7 +22,7 @@ def cohort(h: Harness, job: str) -> list[str]:
 def train(h: Harness, job: str, seconds: float = 0.0, norm: float = 0.0, loss: float | None = None) -> None:
     """All of the cohort train, and the version is made."""
     for name in cohort(h, job):
-        h.update(name, **({} if loss is None else {"loss": loss}))
+        h.update(name, 10, **({} if loss is None else {"loss": loss}))
     h.now += seconds
     h.fold(norm)
 
@@ -201,7 +201,9 @@ def test_a_job_draws_the_same_cohorts_whenever_its_process_dies() -> None:
         for version in range(1, 9):
             found.append(cohort(h, job))
             train(h, job)
-            evaluate(h, job, version, **{name: (version * 7 + len(found) * ord(name[0])) % 11 for name in NAMES})
+            evaluate(
+                h, job, version, "loss", **{name: (version * 7 + len(found) * ord(name[0])) % 11 for name in NAMES}
+            )
             if dies:
                 h.restart()
                 h.join(*NAMES)
