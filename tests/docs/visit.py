@@ -21,7 +21,8 @@ READY_SECONDS = 60.0
 TOOL_SECONDS = 1500.0
 """For blocks that need a tool which the tests cannot count on: building an image takes minutes."""
 
-_TOOLS = {"docker": ["docker", "info"]}
+_FIND = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+_TOOLS = {"docker": ["docker", "info"], "peft": [sys.executable, "-c", _FIND, "peft"]}
 """What `needs` can name, and the command that succeeds where it works."""
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from fedelta import EvalResult, Learner, Task, TrainResult
+from fedelta import EvalResult, Learner, Task, TrainResult, load_state
 from fedelta.errors import LearnerError, ModelMismatchError
 from fedelta.execution import StateFiles, Workbench, initialize
 from fedelta.local import ClientPlan
@@ -232,3 +232,16 @@ def test_a_learner_that_was_changed_finds_its_personal_tensor_unlike(tmp_path: P
         ModelMismatchError, match=r"own tensor 'head.weight' is float32\[1, 2\].*F32\[5, 2\].*been changed"
     ):
         federation.train("a")
+
+
+def test_a_model_takes_back_what_a_file_has_of_it(tmp_path: Path) -> None:
+    model = Adapted()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    save_file({"adapter.bias": np.array([5.0], np.float32)}, tmp_path / "part")
+    load_state(model, tmp_path / "part", partial=True)
+    assert [name for name, value in model.state_dict().items() if not value.equal(before[name])] == ["adapter.bias"]
+    assert model.adapter.bias.item() == 5
+    with pytest.raises(ModelMismatchError, match="is missing"):
+        load_state({"other": np.zeros(1, np.float32)}, tmp_path / "part", partial=True)
+    with pytest.raises(ModelMismatchError, match="is not in the job's model"):
+        load_state(model, tmp_path / "part")

@@ -11,17 +11,19 @@ from fedelta.models._bind import bind_model, is_torch_module
 from fedelta.models._files import Written
 from fedelta.models._given import Given
 from fedelta.models._sections import LEARNER, PERSONAL, read_sections, write_sections
-from fedelta.models._split import Bound, Own, Split, bind_split, split_model
+from fedelta.models._split import Bound, Own, Split, bind_named, bind_split, split_model
 from fedelta.models._state import ModelState
 
 
-def load_state(model: object, path: str | Path) -> None:
+def load_state(model: object, path: str | Path, *, partial: bool = False) -> None:
     """Fills a torch module, or a mapping of numpy arrays, from any valid safetensors file.
 
-    Names, types and shapes must be the model's own; of tied tensors one name is enough. Raises
-    `ModelMismatchError` naming the first tensor that differs, `PayloadError` where the file is malformed.
+    Names, types and shapes must be the model's own; of tied tensors one name is enough. With `partial` the file may
+    hold some of them only, such as adapters, and the others stay as they are. Raises `ModelMismatchError` naming the
+    first tensor that differs, `PayloadError` where the file is malformed.
     """
-    bind_model(model).load(Path(path))
+    bound = bind_named(model, Path(path)) if partial else bind_model(model)
+    bound.load(Path(path))
 
 
 __all__ = [

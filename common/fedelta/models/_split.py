@@ -89,6 +89,13 @@ def bind_split(model: object, split: Split | None) -> Bound:
     return Bound(state=BlockState(Selected(source, split.job)), own=Own(source, split))
 
 
+def bind_named(model: object, path: Path) -> ModelState:
+    """Binds only those tensors of a model that the file names. Raises `LearnerError`, `PayloadError`."""
+    with opened(path) as fd:
+        names = frozenset(read_layout(fd).schema.by_name)
+    return BlockState(Selected(source_of(model), names))
+
+
 def split_model(model: object, *, trainable: bool, personal: Iterable[str] = ()) -> Split:
     """Takes a model apart as [model] of a job file says. Personal tensors are those that match one of the patterns.
 
