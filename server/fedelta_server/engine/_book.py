@@ -117,7 +117,10 @@ class Book:
 
     @apply.register
     def _(self, record: records.JobExtended) -> None:
-        self.jobs[record.job].rounds_max = record.rounds_max
+        job = self.jobs[record.job]
+        job.rounds_max = record.rounds_max
+        if job.state is JobState.FINISHED:
+            job.excused = job.rounds_done
 
     @apply.register
     def _(self, record: records.PhaseOpened) -> None:
@@ -138,8 +141,8 @@ class Book:
     def _ask(self, buffer: Buffer, record: records.PhaseOpened) -> None:
         for name, each in self._assign(record).items():
             phase = Phase(record.phase, (name,), {name: each}, timer=f"training/{each.id}")
-            buffer.begin(name, record.attempt, phase)
-        buffer.population = record.population
+            phase.population = record.population
+            buffer.begin(name, each.attempt, phase)
 
     def _open_evaluation(self, record: records.PhaseOpened) -> None:
         job, version = self.jobs[record.job], record.round
@@ -180,8 +183,9 @@ class Book:
 
     def _assign(self, record: records.PhaseOpened | records.PhaseExtended) -> dict[str, Assignment]:
         found = {}
-        for name in record.clients:
-            found[name] = each = Assignment(record.job, record.round, record.attempt, record.phase, name)
+        own = record.attempts if isinstance(record, records.PhaseOpened) else []
+        for name, attempt in zip(record.clients, own or [record.attempt] * len(record.clients), strict=True):
+            found[name] = each = Assignment(record.job, record.round, attempt, record.phase, name)
             self.assignments[each.id] = self.queues[name][each.id] = each
             if each.phase is not PhaseKind.EVALUATE:
                 self.training[name] += 1

@@ -7,15 +7,18 @@ from functools import singledispatchmethod
 from fedelta.errors import (
     AssignmentEndedError,
     BadRequestError,
+    ConfigError,
     ForeignAssignmentError,
     WrongStateError,
 )
 from fedelta_server.engine import events, records
 from fedelta_server.engine._book import Book
+from fedelta_server.engine._buffer import Buffer
 from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._endings import ending
 from fedelta_server.engine._evaluations import Evaluations
 from fedelta_server.engine._extension import check_extension
+from fedelta_server.engine._judging import judge, unusable
 from fedelta_server.engine._rounds import Rounds
 from fedelta_server.engine._state import MAX_METRIC, Assignment, Decline, Job, Round
 from fedelta_server.engine._timers import Timers
@@ -57,10 +60,13 @@ class Engine:
         self._work.step = step = Step()
         self._work.restart_clocks(now)
         for job in self.book.jobs.values():
-            for each in (job.round, *job.evaluations.values()):
+            for each in (job.round, job.buffer, *job.evaluations.values()):
                 if each is not None:
                     each.opened_at = now
+            self._check_plan(job)
+            judge(job)
             self._rounds.advance(job, now)
+        self._rounds.open_all(now)
         self._work.arrange(now)
         return step
 
@@ -118,8 +124,8 @@ class Engine:
                 self._lose(self.book.assignments[key], event.at)
             elif key in self.book.jobs:
                 self._rounds.reach_deadline(self.book.jobs[key], event.at)
-            else:
-                self._evaluations.reach_deadline(key, event.at)
+            elif not self._evaluations.reach_deadline(key, event.at):
+                self._rounds.reach_training_deadline(key)
         self._rounds.open_all(event.at)
 
     @_handle.register
@@ -160,7 +166,8 @@ class Engine:
     def _(self, event: events.BytesMoved) -> None:
         assignment = self._touch(event)
         job = self.book.jobs[assignment.job]
-        whole = job.evaluations[assignment.round] if assignment.phase is PhaseKind.EVALUATE else job.round
+        evaluates = assignment.phase is PhaseKind.EVALUATE
+        whole = job.evaluations[assignment.round] if evaluates else job.buffered or job.round
         if whole is not None:
             whole.bytes_up += event.up
             whole.bytes_down += event.down
@@ -205,13 +212,9 @@ class Engine:
     @_handle.register
     def _(self, event: events.StopRequested) -> None:
         job = self._unended(event.job)
-        round_ = job.round
-        if round_ is not None:
-            self._work.close_all(round_.phase, Outcome.CANCELLED, "the job was stopped")
+        self._rounds.abandon(job)
         self._evaluations.cancel(job, "the job was stopped", event.at)
         self._work.change_state(job, JobState.STOPPED, event.reason)
-        if round_ is not None:
-            self._rounds.abandon(job, round_)
         self._rounds.open_all(event.at)
 
     @_handle.register
@@ -226,6 +229,8 @@ class Engine:
         job = self._unended(event.job)
         if job.state is not JobState.PAUSED:
             raise WrongStateError(f"job {job.id!r} is {job.state}, not paused")
+        if reason := unusable(job):
+            raise ConfigError(reason)
         self._work.change_state(job, JobState.RUNNING)
         self._rounds.advance(job, event.at)
         self._rounds.open_all(event.at)
@@ -237,6 +242,7 @@ class Engine:
         self._work.record(records.JobExtended(job=job.id, rounds_max=event.rounds_max))
         if job.state is JobState.FINISHED:
             self._work.change_state(job, JobState.RUNNING)
+        self._rounds.advance(job, event.at)
         self._rounds.open_all(event.at)
 
     @_handle.register
@@ -249,22 +255,28 @@ class Engine:
 
     @_handle.register
     def _(self, event: events.Folded) -> None:
-        job, round_ = self._folding(event)
-        if job is not None and round_ is not None:
-            self._rounds.folded(job, round_, event)
+        job, whole = self._folding(event)
+        if job is not None and whole is not None:
+            self._rounds.folded(job, whole, event)
             self._rounds.open_all(event.at)
 
     @_handle.register
     def _(self, event: events.FoldFailed) -> None:
-        job, round_ = self._folding(event)
-        if job is not None and round_ is not None:
+        job, whole = self._folding(event)
+        if job is not None and whole is not None:
             # The updates stay: they were acknowledged. Resuming the job folds them again.
-            round_.folding = False
-            reason = f"round {round_.number} could not be aggregated: {event.reason}"
+            whole.folding = False
+            reason = f"round {event.round} could not be aggregated: {event.reason}"
             self._work.change_state(job, JobState.PAUSED, reason)
             self._rounds.open_all(event.at)
 
     # Decisions.
+
+    def _check_plan(self, job: Job) -> None:
+        """Pauses a job whose plan cannot be made any more."""
+        reason = unusable(job) if job.runnable else ""
+        if reason:
+            self._work.change_state(job, JobState.PAUSED, reason)
 
     def _touch(self, event: events.AssignmentEvent, *phases: PhaseKind) -> Assignment:
         """The event's assignment, its lease extended. Raises where it is not open, foreign, or of another phase."""
@@ -307,7 +319,9 @@ class Engine:
             examples=event.examples,
             metrics=dict(event.metrics),
             seconds=event.seconds,
+            facts=dict(event.facts) if isinstance(event, events.UpdateAccepted) else {},
             central=self._work.is_central(assignment),
+            staleness=self.book.jobs[assignment.job].staleness(assignment),
         )
         self._work.end(assignment, part, digest, length)
         job = self.book.jobs[assignment.job]
@@ -331,13 +345,10 @@ class Engine:
             raise WrongStateError(f"job {job_id!r} is {job.state}; nothing can be changed any more{remedy}")
         return job
 
-    def _folding(self, event: events.Folded | events.FoldFailed) -> tuple[Job | None, Round | None]:
-        """The round a fold belongs to, if it is still wanted: the job may have been stopped meanwhile."""
+    def _folding(self, event: events.Folded | events.FoldFailed) -> tuple[Job | None, Round | Buffer | None]:
+        """What a fold belongs to, if it is still wanted: the job may have been stopped meanwhile."""
         job = self.book.jobs.get(event.job)
-        round_ = job.round if job else None
-        if round_ is None or (round_.number, round_.attempt) != (event.round, event.attempt) or not round_.folding:
-            return None, None
-        return job, round_
+        return job, None if job is None else job.folding(event.round, event.attempt)
 
     def _new_id(self, name: str) -> str:
         number = 1 + sum(1 for job in self.book.jobs.values() if job.spec.job.name == name)

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable
 
-from fedelta._words import plural, times
+from fedelta._words import plural
 from fedelta_server.engine import effects, events, records
+from fedelta_server.engine._buffer import Buffer
+from fedelta_server.engine._buffer_rounds import BufferedRounds
 from fedelta_server.engine._dropouts import replacements, surplus_reason
 from fedelta_server.engine._evaluations import Evaluations
+from fedelta_server.engine._failing import pause_reason, with_reasons
+from fedelta_server.engine._judging import judge, unusable
 from fedelta_server.engine._selection import Cohort
 from fedelta_server.engine._sharing import next_turn
 from fedelta_server.engine._state import Job, Round, weighted_mean
@@ -19,6 +23,7 @@ class Rounds:
     def __init__(self, work: Work, evaluations: Evaluations) -> None:
         self._work = work
         self._evaluations = evaluations
+        self._buffered = BufferedRounds(work)
 
     # Opening.
 
@@ -28,19 +33,46 @@ class Rounds:
         Rounds that are open, and short of clients, come first.
         """
         for job in self._work.book.jobs.values():
-            self._conclude(job)
+            self._conclude(job, now)
             self._replace_dropouts(job, now)
+        self._give_turns(now)
+        if self._fail_stuck():
+            self._give_turns(now)
+
+    def _give_turns(self, now: float) -> None:
         while (turn := next_turn(self._work.book, self._work.clients, now)) is not None:
             self._open_round(turn.job, turn.cohort, now)
 
-    def _conclude(self, job: Job) -> None:
-        """Finishes a job whose rounds and evaluations are closed."""
-        if job.complete and not (job.state.ended or job.round or job.evaluations):
-            self._work.change_state(job, JobState.FINISHED)
+    def _fail_stuck(self) -> bool:
+        """Ends the attempts of asynchronous jobs for which nobody works any more. False: there are none."""
+        jobs = self._work.book.jobs.values()
+        failed = [job for job in jobs if job.buffered is not None and self._buffered.fail(job, job.buffered)]
+        return bool(failed)
+
+    def _conclude(self, job: Job, now: float) -> None:
+        """Finishes a job whose rounds and evaluations are closed. Its last version is evaluated before that."""
+        judge(job)
+        if job.buffered is not None:
+            self.advance(job, now)
+        if not job.complete or job.state.ended or job.round is not None or job.model is None:
+            return
+        if job.model.version not in job.evaluated:
+            self._evaluations.follow(job, job.model.version, now)
+        if not job.evaluations:
+            self._let_go(job)
+            self._work.change_state(job, JobState.FINISHED, job.stop_reason)
+
+    def _let_go(self, job: Job) -> None:
+        """Lets the updates of an asynchronous job go that are in no version."""
+        if job.buffered is not None and job.stop_reason:
+            self._buffered.let_go(job, job.buffered)
 
     def _open_round(self, job: Job, cohort: Cohort, now: float) -> None:
         if job.state is JobState.QUEUED:
             self._work.change_state(job, JobState.RUNNING)
+        if job.buffered is not None:
+            self._buffered.ask(job, job.buffered, cohort, now)
+            return
         number = job.next_round
         kind = PhaseKind.TRAIN if number else PhaseKind.INITIALIZE
         begin = job.turns if job.standing is None else job.standing
@@ -81,10 +113,24 @@ class Rounds:
             self._work.close_all(job.round.phase, Outcome.LATE, "the deadline passed")
             self.advance(job, now)
 
+    def reach_training_deadline(self, timer: str) -> None:
+        """Ends the training of an asynchronous job whose deadline a timer is, if it is one's."""
+        for job in self._work.book.jobs.values():
+            if job.buffered is not None and self._buffered.reach_deadline(job, job.buffered, timer):
+                return
+
     # Moving on.
 
     def advance(self, job: Job, now: float) -> None:
-        """Moves a job's round on, if its phase is complete. A paused job's as well: what was begun is finished."""
+        """Moves a job's round on, if its phase is complete. A paused job's as well: what was begun is finished.
+
+        Not that of a job whose plan cannot be made any more: it goes on when a coordinator has all its parts.
+        """
+        if unusable(job):
+            return
+        if job.buffered is not None:
+            self._buffered.advance(job, job.buffered)
+            return
         round_ = job.round
         if round_ is not None and round_.phase.satisfied:
             self._work.close_all(round_.phase, Outcome.RELEASED, surplus_reason(round_.phase))
@@ -102,9 +148,16 @@ class Rounds:
         self._replace_dropouts(job, now)
         self.advance(job, now)
 
-    def folded(self, job: Job, round_: Round, made: events.Folded) -> None:
+    def folded(self, job: Job, whole: Round | Buffer, made: events.Folded) -> None:
         """A round has its version: it is closed, and the version is evaluated."""
-        round_.folding = False
+        whole.folding = False
+        if isinstance(whole, Buffer):
+            self._buffered.folded(job, whole, made)
+        else:
+            self._folded(job, whole, made)
+        self._evaluations.follow(job, made.round, made.at)
+
+    def _folded(self, job: Job, round_: Round, made: events.Folded) -> None:
         self._work.record(
             records.VersionMade(
                 job=job.id,
@@ -121,12 +174,17 @@ class Rounds:
         )
         self.drop_updates(job, round_, folded=True)
         self._close(job, round_, made.at, made.norm)
-        self._evaluations.follow(job, round_.number, made.at)
 
-    def abandon(self, job: Job, round_: Round) -> None:
-        """Forgets the round of a job that was stopped."""
-        self._work.timers.drop(job.id)
-        self.drop_updates(job, round_)
+    def abandon(self, job: Job) -> None:
+        """Ends what is open of the rounds of a job that is being stopped, and lets its updates go."""
+        why = "the job was stopped"
+        if job.buffered is not None:
+            self._buffered.release(job.buffered, why, Outcome.CANCELLED)
+            self._buffered.let_go(job, job.buffered)
+        elif job.round is not None:
+            self._work.close_all(job.round.phase, Outcome.CANCELLED, why)
+            self._work.timers.drop(job.id)
+            self.drop_updates(job, job.round)
 
     def drop_updates(self, job: Job, round_: Round, *, folded: bool = False) -> None:
         """Lets the files of an attempt's updates go."""
@@ -135,11 +193,13 @@ class Rounds:
     def prune(self, job: Job, versions: Iterable[int]) -> None:
         """Gives up the files of versions, but not of those that something needs.
 
-        A round works with the newest version: its clients fetch and change that, and it is folded into.
+        A round works with the newest version: its clients fetch and change that, and it is folded into. In asynchronous
+        rounds some may still work with an older one.
         """
         starts = {each.initial.digest for each in self._work.book.jobs.values() if each.initial is not None}
         newest = job.model.version if job.model is not None else 0
-        free = set(versions) & job.versions.keys() - job.pruned - job.evaluations.keys() - {0, newest}
+        used = {each.version for each in job.open_assignments()}
+        free = set(versions) & job.versions.keys() - job.pruned - used - {0, newest}
         gone = [
             job.versions[number].model for number in sorted(free) if job.versions[number].model.digest not in starts
         ]
@@ -157,7 +217,7 @@ class Rounds:
 
     def _fold_or_fail(self, job: Job, round_: Round) -> None:
         updates = round_.accepted(PhaseKind.TRAIN)
-        needed = job.spec.rounds.min_updates
+        needed = job.plan.least_updates
         if len(updates) < needed or job.model is None:
             are = "is" if needed == 1 else "are"
             self._fail(job, round_, f"{plural(len(updates), 'update')} came in, at least {needed} {are} needed")
@@ -178,8 +238,7 @@ class Rounds:
         )
 
     def _fail(self, job: Job, round_: Round, reason: str) -> None:
-        why = "; ".join(f"{part.client}: {part.reason}" for part in round_.parts[-3:] if part.reason)
-        reason = f"{reason} ({why})" if why else reason
+        reason = with_reasons(reason, round_.parts)
         self._work.timers.drop(job.id)
         self._work.record(
             records.RoundFailed(
@@ -193,8 +252,7 @@ class Rounds:
         self.drop_updates(job, round_)
         if job.failed_attempts >= job.spec.rounds.attempts and job.runnable:
             what = f"round {round_.number}" if round_.number else "the initial model"
-            often = f" {times(job.failed_attempts)}; the last time" if job.failed_attempts > 1 else ""
-            self._work.change_state(job, JobState.PAUSED, f"{what} failed{often}: {reason}")
+            self._work.change_state(job, JobState.PAUSED, pause_reason(job, what, reason))
 
     def _close(self, job: Job, round_: Round, now: float, norm: float = 0.0) -> None:
         self._work.timers.drop(job.id)

@@ -291,6 +291,14 @@ class Job:
     """Its turns when its latest round was opened."""
     round_seconds: float = 0.0
     """How long its latest round took; 0: none is closed yet."""
+    excused: int = 0
+    """How many rounds were closed when it was last extended after its end: its stop rules had their say on those."""
+    judged: int = 0  # volatile
+    """How many rounds were closed when its stop rules were asked last."""
+    verdict: str = ""  # volatile
+    """What they said then: why it is done; empty: that it goes on."""
+    awaits_metrics: bool = False  # volatile
+    """Whether what is decided before its next round rests on an evaluation that is still open."""
     standing: float | None = None  # volatile
     """Its turns while it waits and competes for clients, raised where it claimed the past; None: it does not."""
 
@@ -308,16 +316,27 @@ class Job:
         return self.state in (JobState.QUEUED, JobState.RUNNING)
 
     @property
+    def stop_reason(self) -> str:
+        """Why its stop rules end it before its last round; empty: they do not."""
+        return self.verdict if self.judged == self.rounds_done else ""
+
+    @property
     def complete(self) -> bool:
         """Whether all its rounds are closed. It is finished when its evaluations are closed, too."""
-        return self.rounds_done >= self.rounds_max
+        return self.rounds_left == 0
+
+    @property
+    def rounds_left(self) -> int:
+        """How many rounds it has yet to close, as things stand."""
+        return 0 if self.stop_reason else max(0, self.rounds_max - self.rounds_done)
 
     @property
     def waits(self) -> bool:
         """Whether a round is to be opened, or an asynchronous job has too few clients at work."""
         if self.buffered is not None:
-            return self.runnable and self.updates_missing > 0 and self.buffered.short(self.spec.rounds.clients)
-        return self.runnable and self.round is None and not self.complete
+            wanted = self.updates_missing > 0 and not self.awaits_metrics
+            return self.runnable and wanted and self.buffered.short(self.spec.rounds.clients)
+        return self.runnable and self.round is None and not self.complete and not self.awaits_metrics
 
     @property
     def at_work(self) -> bool:
@@ -331,6 +350,13 @@ class Job:
             return self.buffered.folding and self.updates_missing > 0
         return self.round is not None and self.round.folding and self.round.number < self.rounds_max
 
+    def folding(self, round_: int, attempt: int) -> Round | Buffer | None:
+        """What a fold belongs to that is under way. None: there is no such fold any more."""
+        if self.buffered is not None:
+            return self.buffered if self.buffered.folding and round_ == self.next_round else None
+        mine = self.round is not None and (self.round.number, self.round.attempt) == (round_, attempt)
+        return self.round if self.round is not None and mine and self.round.folding else None
+
     @property
     def buffered(self) -> Buffer | None:
         """Its buffer, where its rounds are asynchronous and it has its initial model."""
@@ -339,7 +365,12 @@ class Job:
     @property
     def updates_missing(self) -> int:
         """How many updates an asynchronous job has yet to accept for all its versions."""
-        return 0 if self.buffer is None else self.buffer.missing(self.rounds_max - self.rounds_done)
+        return 0 if self.buffer is None else self.buffer.missing(self.rounds_left)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the update that an asynchronous job accepts next."""
+        return self.updates_folded + len(self.buffer.held) + 1 if self.buffer is not None else 0
 
     @property
     def updates_folded(self) -> int:
@@ -383,7 +414,7 @@ class Job:
     def evaluates(self, version: int) -> bool:
         """Whether a version is to be evaluated when it is made."""
         every = self.spec.evaluate.every
-        return every > 0 and (version % every == 0 or version >= self.rounds_max)
+        return every > 0 and (version % every == 0 or self.complete)
 
     def cost(self, clients: int) -> float:
         """The turns that a phase of so many clients counts for."""

@@ -22,8 +22,8 @@ def missing_clients(job: Job, clients: Iterable[Client], busy: Collection[str], 
 
 
 def open_evaluations(job: Job) -> str:
-    """The evaluations that a job waits for, which has nothing else to do; empty where it waits for none."""
-    if job.state.ended or not job.complete or not job.evaluations:
+    """The evaluations that a job waits for before it is finished or goes on; empty where it waits for none."""
+    if job.state.ended or not (job.complete or job.awaits_metrics) or not job.evaluations:
         return ""
     phases = [each.phase for each in job.evaluations.values()]
     versions = ", ".join(map(str, sorted(job.evaluations)))

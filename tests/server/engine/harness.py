@@ -1,8 +1,7 @@
 """Drives an engine as the coordinator does, without sockets, clocks or disks."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
-from typing import TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
 
 import blake3
 
@@ -40,8 +39,9 @@ class Harness:
 
     def check_rebuilt(self) -> None:
         """An engine built from the records believes what this one believes."""
+        mine = durable(self.engine)
         for known in (self.journal, self.outline()):
-            assert durable(Engine(known)) == durable(self.engine)
+            assert durable(Engine(known)) == mine
 
     def outline(self) -> list[records.Record]:
         """What the journal gives back: of what lies before all that is open of a job not everything."""
@@ -188,26 +188,31 @@ def digest_of(text: str) -> bytes:
 
 def durable(engine: Engine) -> object:
     """The part of the state that records must restore."""
-    volatile = {
-        "opened_at",
-        "bytes_up",
-        "bytes_down",
-        "folding",
-        "deadline",
-        "lease_until",
-        "taken",
-        "due",
-        "progress",
-        "judged",
-        "verdict",
-        "awaits_metrics",
-    }
-    return [_strip(asdict(job), volatile | {"standing"}) for job in engine.book.jobs.values()]
+    return {name: _durable(job) for name, job in engine.book.jobs.items()}
 
 
-def _strip(value: object, keys: Iterable[str]) -> object:
+VOLATILE = {
+    "opened_at",
+    "bytes_up",
+    "bytes_down",
+    "folding",
+    "deadline",
+    "lease_until",
+    "taken",
+    "due",
+    "progress",
+    "standing",
+    "judged",
+    "verdict",
+    "awaits_metrics",
+}
+
+
+def _durable(value: Any) -> object:
     if isinstance(value, dict):
-        return {key: _strip(inner, keys) for key, inner in value.items() if key not in keys}
+        return {key: _durable(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_strip(inner, keys) for inner in value]
-    return value
+        return [_durable(inner) for inner in value]
+    if not is_dataclass(value) or value.__hash__ is not None:  # the frozen ones have nothing volatile
+        return value
+    return {each.name: _durable(getattr(value, each.name)) for each in fields(value) if each.name not in VOLATILE}
