@@ -47,7 +47,7 @@ def test_where_columns_are_cut_changes_no_bit(values: Array, cut: int) -> None:
 @pytest.mark.parametrize("count", [63, 64, 65, 130])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_many_rows_are_sorted_too(count: int, dtype: type) -> None:
-    values = np.random.default_rng(count).standard_normal((count, 17)).astype(dtype)
+    values: Array = np.random.default_rng(count).standard_normal((count, 17)).astype(dtype)
     np.testing.assert_array_equal(sorted_rows(values.copy()), np.sort(values, axis=0))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -114,6 +114,7 @@ def _krum_scores(values: Array, f: int) -> list[float]:
     return found
 
 
+@settings(max_examples=50)
 @given(values=GRID, f=st.integers(0, 4))
 def test_krum_and_multi_krum_are_what_the_paper_says(values: Array, f: int) -> None:
     order = np.argsort(_krum_scores(values, f), kind="stable")
@@ -122,6 +123,7 @@ def test_krum_and_multi_krum_are_what_the_paper_says(values: Array, f: int) -> N
     np.testing.assert_allclose(aggregated(MultiKrum(byzantine=f), values), kept, atol=1e-12)
 
 
+@settings(max_examples=50)
 @given(values=GRID, f=st.integers(0, 2))
 def test_bulyan_is_what_the_paper_says(values: Array, f: int) -> None:
     left = list(range(11))
@@ -184,6 +186,7 @@ def test_examples_count_where_the_paper_has_them_and_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("aggregator", [each for each in EACH if not isinstance(each, Bulyan)], ids=repr)
+@settings(max_examples=20)
 @given(values=VALUES, order=st.permutations(range(11)))
 def test_the_order_of_clients_does_not_matter_where_nothing_ties(
     aggregator: Aggregator, values: Array, order: list[int]
@@ -193,6 +196,7 @@ def test_the_order_of_clients_does_not_matter_where_nothing_ties(
 
 
 @translating
+@settings(max_examples=20)
 @given(values=GRID, by=st.integers(-50, 50))
 def test_they_move_with_the_updates(aggregator: Aggregator, values: Array, by: int) -> None:
     moved = aggregated(aggregator, values + by)
@@ -200,6 +204,7 @@ def test_they_move_with_the_updates(aggregator: Aggregator, values: Array, by: i
 
 
 @named
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), block=st.integers(1, 40))
 def test_block_by_block_gives_the_same_bits(aggregator: Aggregator, seed: int, block: int) -> None:
     values = np.random.default_rng(seed).standard_normal((11, 40)).astype(np.float32)
