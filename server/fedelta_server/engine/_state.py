@@ -318,7 +318,7 @@ class Job:
     @property
     def stop_reason(self) -> str:
         """Why its stop rules end it before its last round; empty: they do not."""
-        return self.verdict if self.judged == self.rounds_done else ""
+        return self.verdict if self.excused < self.judged == self.rounds_done else ""
 
     @property
     def complete(self) -> bool:
