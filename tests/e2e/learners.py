@@ -16,7 +16,8 @@ Model = dict[str, Any]
 class Steps(Learner):
     """Goes part of the way from the model to the site's target, which moves on from round to round.
 
-    [train.sites.NAME] has `target` and `examples`. [train.acts] says what else to do: "NAME/ROUND" = "hold" and such.
+    [train.sites.NAME] has `target` and `examples`. [train.acts] says what else to do: "NAME/ROUND" = "hold" and such,
+    or "NAME/evaluate/ROUND".
     """
 
     def model(self) -> Model:
@@ -35,6 +36,9 @@ class Steps(Learner):
         return TrainResult(examples=site["examples"], metrics={"target": site["target"]})
 
     def evaluate(self, model: Model, task: Task) -> EvalResult:
+        act = task.config.get("acts", {}).get(f"{task.client}/evaluate/{task.round}")
+        if act is not None:
+            getattr(self, act)(model, task)
         site = task.config["sites"][task.client]
         distance = site["target"] * task.round - float(model["bias"].mean(dtype=np.float64))
         return EvalResult(examples=site["examples"] + 1, metrics={"distance": distance})
@@ -94,6 +98,15 @@ class Momentum(Afresh):
 
     def load_durable_state(self, state: Mapping[str, Any]) -> None:
         self.velocity = state.get("velocity", super().before())
+
+
+class Judge(Steps):
+    """Has an error for each of three classes as well."""
+
+    def evaluate(self, model: Model, task: Task) -> EvalResult:
+        found = super().evaluate(model, task)
+        by_class = {f"error/{number}": number / 4 for number in range(3)}
+        return EvalResult(examples=found.examples, metrics={**found.metrics, **by_class})
 
 
 class Sized(Steps):
