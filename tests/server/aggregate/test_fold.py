@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from fedelta.errors import NotFiniteError, PayloadError, StorageError
-from fedelta.parts import Coordinatewise, Measure, Measured, Needs, Rule, Updates
+from fedelta.parts import Aggregator, Coordinatewise, Measure, Measured, Needs, Rule, Updates
 from fedelta.tensors import Schema
 from fedelta_server.aggregate import WeightedUpdate, _combine, _threads, fold
 from fedelta_server.aggregate.optimizers.sgd import Sgd
-from fedelta_server.aggregate.rules.mean import Mean, Sum
+from fedelta_server.aggregate.rules.mean import Mean, Sum, Uniform
 from tests.server.aggregate.tensor_files import Array, read, schema_of, write_model, write_update
 
 Tensors = dict[str, Array]
@@ -142,31 +142,76 @@ def test_float32_error_does_not_grow_with_the_number_of_clients(tmp_path: Path) 
     assert (_fold_deltas(tmp_path, model, deltas, [1] * 300)["a"] == 1).all()
 
 
+SIZES = (5, 20, 75)
+"""How many examples the clients of a regression have."""
+
+
+class _Regression:
+    """Least squares over clients with few and many examples, whose data differ."""
+
+    def __init__(self, dtype: str) -> None:
+        rng = np.random.default_rng(5)
+        self.dtype = dtype
+        shifts = np.repeat([-2.0, 0.0, 1.0], SIZES)[:, np.newaxis]
+        self.x = (rng.standard_normal((sum(SIZES), 4)) + shifts).astype(dtype)
+        noise = rng.standard_normal(len(self.x))
+        self.y = (self.x @ rng.standard_normal(4) + 0.1 * noise).astype(dtype)
+        self.clients = np.split(np.arange(len(self.x)), np.cumsum(SIZES)[:-1])
+
+    def gradient(self, weights: Array, rows: Array) -> Array:
+        errors = self.x[rows] @ weights - self.y[rows]
+        found: Array = self.x[rows].T @ errors / np.asarray(len(rows), self.dtype)
+        return found
+
+    def descended(self, rate: float, rounds: int, weights: Array | None = None) -> Array:
+        """Where gradient descent leads that sees all data, each client's mean loss counting by its weight."""
+        shares = np.asarray(SIZES if weights is None else weights, self.dtype)
+        at = np.zeros(4, self.dtype)
+        for _ in range(rounds):
+            gradients = [self.gradient(at, rows) for rows in self.clients]
+            at = at - rate * np.average(gradients, axis=0, weights=shares).astype(self.dtype)
+        return at
+
+    def federated(self, root: Path, rounds: int, step: float, aggregator: Aggregator, lr: float = 1.0) -> Array:
+        """What the fold makes of files with `step` times the negative full-batch gradients of all clients."""
+        schema = write_model(root / "model", {"w": np.zeros(4, self.dtype)})
+        for _ in range(rounds):
+            start = read(root / "model", schema)["w"].copy()
+            deltas: dict[str, Tensors] = {
+                f"c{k}": {"w": (-step * self.gradient(start, rows)).astype(self.dtype)}
+                for k, rows in enumerate(self.clients)
+            }
+            fold(root / "model", _updates(root, schema, deltas, list(SIZES)), root / "next", aggregator, Sgd(lr=lr))
+            (root / "next").replace(root / "model")
+        return read(root / "model", schema)["w"]
+
+
 @pytest.mark.parametrize(("dtype", "bound"), [("f8", 4e-16), ("f4", 1e-6)])
 def test_fedavg_with_one_full_batch_epoch_is_central_gradient_descent(tmp_path: Path, dtype: str, bound: float) -> None:
     """REFERENCES: identity of FedAvg (McMahan et al. 2017) with E=1, full batch, all clients; 200 rounds."""
-    rng = np.random.default_rng(5)
-    sizes, rounds, rate = [5, 20, 75], 200, 0.05
-    x = rng.standard_normal((sum(sizes), 4)).astype(dtype)
-    y = (x @ rng.standard_normal(4) + 0.1 * rng.standard_normal(len(x))).astype(dtype)
-    parts = np.split(np.arange(len(x)), np.cumsum(sizes)[:-1])
-
-    def gradient(weights: Array, rows: Array) -> Array:
-        found: Array = x[rows].T @ (x[rows] @ weights - y[rows]) / np.asarray(len(rows), dtype)
-        return found
-
-    schema = write_model(tmp_path / "model", {"w": np.zeros(4, dtype)})
+    task, rate, rounds = _Regression(dtype), 0.05, 200
     central = np.zeros(4, dtype)
     for _ in range(rounds):
-        start = read(tmp_path / "model", schema)["w"].copy()
-        deltas: dict[str, Tensors] = {f"c{k}": {"w": -rate * gradient(start, rows)} for k, rows in enumerate(parts)}
-        updates = _updates(tmp_path, schema, deltas, sizes)
-        fold(tmp_path / "model", updates, tmp_path / "next", Mean(), Sgd())
-        (tmp_path / "next").replace(tmp_path / "model")
-        central = central - rate * gradient(central, np.arange(len(x)))
-    scale = float(np.abs(central).max())
-    assert np.abs(read(tmp_path / "model", schema)["w"] - central).max() <= bound * max(scale, 1.0)
-    assert scale > 0.5
+        central = central - rate * task.gradient(central, np.arange(len(task.x)))
+    scale = max(float(np.abs(central).max()), 1.0)
+    found = task.federated(tmp_path, rounds, rate, Mean())
+    assert np.abs(found - central).max() <= bound * scale
+    assert np.abs(central).max() > 0.5
+
+
+def test_the_plain_mean_of_unequal_clients_is_not_central_gradient_descent(tmp_path: Path) -> None:
+    """REFERENCES: `uniform` descends the mean of the clients' losses, `mean` the loss over all examples."""
+    task = _Regression("f8")
+    found = task.federated(tmp_path, 200, 0.05, Uniform())
+    np.testing.assert_allclose(found, task.descended(0.05, 200, np.ones(3)), rtol=1e-12)
+    assert np.abs(found - task.descended(0.05, 200)).max() > 1e-3
+
+
+def test_fedsgd_is_the_clients_gradients_and_one_step_on_the_server(tmp_path: Path) -> None:
+    """W <- W - eta * 1/C * sum of the clients' full-batch gradients: `uniform`, and the server's lr is eta."""
+    task = _Regression("f8")
+    found = task.federated(tmp_path, 50, 1.0, Uniform(), lr=0.05)
+    np.testing.assert_allclose(found, task.descended(0.05, 50, np.ones(3)), rtol=1e-12)
 
 
 def test_an_unweighted_mean_would_be_another_rule(tmp_path: Path) -> None:
@@ -326,22 +371,27 @@ def test_no_updates_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
 _MEMORY_SCRIPT = """
 import sys
 from pathlib import Path
-from fedelta_server.aggregate import WeightedUpdate, fold
-from fedelta_server.aggregate.optimizers.sgd import Sgd
-from fedelta_server.aggregate.rules.mean import Mean
+from fedelta.config import AggregatorPart, ServerOptimizerPart
+from fedelta.parts import build
+from fedelta_server.aggregate import Carry, WeightedUpdate, fold
 def peak() -> int:
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 root = Path(sys.argv[1])
+parts = build(AggregatorPart(sys.argv[2])), build(ServerOptimizerPart(sys.argv[3]))
+updates = [WeightedUpdate(str(k), root / "delta", 1) for k in range(4)]
 before = peak()
-fold(root / "base", [WeightedUpdate(str(k), root / "delta", 1) for k in range(4)], root / "out", Mean(), Sgd())
+fold(root / "base", updates, root / "out", *parts, carry=Carry(target=root / "state"))
 print(peak() - before)
 """
 
 
-def test_memory_is_that_of_a_few_blocks(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("aggregator", "optimizer", "most"), [("mean", "sgd", 40), ("median", "sgd", 64), ("geometric-median", "adam", 64)]
+)
+def test_memory_is_that_of_a_few_blocks(tmp_path: Path, aggregator: str, optimizer: str, most: int) -> None:
     values = np.zeros(16 << 20, "f4")  # 64 MiB
     schema = write_model(tmp_path / "base", {"a": values})
     write_update(tmp_path / "delta", schema, {"a": values})
-    command = [sys.executable, "-W", "ignore", "-c", _MEMORY_SCRIPT, str(tmp_path)]
+    command = [sys.executable, "-W", "ignore", "-c", _MEMORY_SCRIPT, str(tmp_path), aggregator, optimizer]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 40 * 1024
+    assert int(done.stdout) < most * 1024
