@@ -150,8 +150,8 @@ class Client:
     def push_raw(self, messages: "AsyncIterable[Any] | None" = None) -> Any:
         return self._push(messages)
 
-    async def fetch(self, assignment: str, offset: int = 0) -> tuple[pb.ModelHeader, bytes]:
-        request = pb.FetchModelRequest(session_id=self.session, assignment_id=assignment, offset=offset)
+    async def fetch(self, assignment: str, offset: int = 0, *, shared: bool = False) -> tuple[pb.ModelHeader, bytes]:
+        request = pb.FetchModelRequest(session_id=self.session, assignment_id=assignment, offset=offset, shared=shared)
         messages = [message async for message in self._fetch(request)]
         return messages[0].header, b"".join(messages[1:])
 
