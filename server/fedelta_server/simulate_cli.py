@@ -95,6 +95,8 @@ def simulate(
       0 finished, 1 stopped or failed, 3 paused.
     Ctrl-C ends it; what was asked for with --json and --out is written all the same.
     """
+    # Before numpy is imported, which reads it then: as trainer processes have it.
+    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
     from fedelta_server.simulation import Options, Scaled, parse_delays
 
     _check_folder(json_path, "--json")

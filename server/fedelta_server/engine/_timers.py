@@ -2,6 +2,9 @@
 
 import heapq
 
+_MOST_STALE = 1000
+"""So many entries of timers that were moved or dropped are not worth a thought."""
+
 
 class Timers:
     """Pending times by key. Moving one later costs nothing until it comes up: renewals are frequent, expiries rare."""
@@ -16,10 +19,22 @@ class Timers:
         self._due[key] = due
         if known is None or due < known:
             heapq.heappush(self._heap, (due, key))
+        if len(self._heap) > 2 * len(self._due) + _MOST_STALE:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Forgets what came of timers that were moved or dropped: where none is due for long, nothing else does."""
+        self._heap = [(due, key) for key, due in self._due.items()]
+        heapq.heapify(self._heap)
 
     def drop(self, key: str) -> None:
         """Removes a timer, if there is one."""
         self._due.pop(key, None)
+
+    @property
+    def entries(self) -> int:
+        """How much it remembers: bounded by the timers that there are."""
+        return len(self._heap)
 
     def next(self) -> float | None:
         """When the earliest timer may be due: never late, now and then early."""

@@ -23,6 +23,10 @@ from fedelta_server.simulation._work import Answer, Failed, Finished, LearnerSou
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+MODELS_BYTES = 512 << 20
+"""The model objects of the learners that stay in a process take about so much, at most."""
+
+
 class Benches:
     """Does assignments of any client, one at a time.
 
@@ -108,11 +112,16 @@ class Benches:
     def _bench(self, work: Work) -> Workbench:
         found = self._resident.get(work.index)
         if found is None:
-            while len(self._resident) >= self._setting.resident:
+            while len(self._resident) >= self._room(work.model):
                 self._resident.popitem(last=False)
             found = self._resident[work.index] = self._made(work)
         self._resident.move_to_end(work.index)
         return found
+
+    def _room(self, model: Path | None) -> int:
+        """How many learners may stay, with a model object each."""
+        fit = self._setting.resident if model is None else MODELS_BYTES // max(1, model.stat().st_size)
+        return max(1, min(self._setting.resident, fit))
 
     def _made(self, work: Work) -> Workbench:
         learner = make_learner(self._setting.learner)

@@ -45,6 +45,8 @@ class Options:
     """Where clients find their data; see `sites_of`."""
     workers: int = 1
     """Processes that do the clients' work; with 1 it is this one. The history does not depend on it."""
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What clients say of themselves, by name: key and value."""
     evaluator_data: Any = None
     """Held-out data: a client called "central", which evaluates only, has it as its `data`. None: there is none."""
     delays: Delays = NO_DELAYS
@@ -97,10 +99,10 @@ def _check(options: Options, sites: Sites) -> None:
     """Raises `ConfigError` before anything is begun."""
     if options.workers < 1 or options.resident < 1:
         raise ConfigError("workers and resident must be at least 1")
-    factors = options.delays.factors if isinstance(options.delays, Scaled) else {}
-    stranger = next((name for name in factors if name not in sites.names), None)
+    slow = options.delays.factors if isinstance(options.delays, Scaled) else {}
+    stranger = next((name for name in (*slow, *options.labels) if name not in sites.indices), None)
     if stranger is not None:
-        raise ConfigError(f"no client {stranger!r} is there to be slow; they are {sites.names[0]} to {sites.names[-1]}")
+        raise ConfigError(f"there is no client {stranger!r}; they are {sites.names[0]} to {sites.names[-1]}")
     if options.out is not None and options.out.exists() and not options.force:
         raise ConfigError(f"{options.out} exists already; it is overwritten only with --force (force=True)")
 
@@ -120,7 +122,7 @@ class _Run:
     def run(self, learner: LearnerSource) -> History:
         """See `simulate`."""
         name = offered_name(type(make_learner(learner)), learner if isinstance(learner, str) else _spec(learner))
-        self._simulation.submit(self._job, name)
+        self._simulation.submit(self._job, name, self._options.labels)
         try:
             with pool_of(self._setting(learner), self._options.workers) as pool:
                 self._simulation.run(pool)

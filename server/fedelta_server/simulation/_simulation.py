@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from fedelta._names import CENTRAL_NAME
 from fedelta.errors import BadRequestError, PayloadError
 from fedelta_server.engine import Assignment, Job, Made, StateRef, events
 from fedelta_server.engine.words import Outcome, PhaseKind
@@ -60,7 +61,6 @@ class Simulation:
         self._engine = desk.engine
         self._files = desk.files
         self._traffic = Traffic()
-        self._sites = sites
         self._index = sites.indices
         self._states = states
         self._delays = delays
@@ -76,15 +76,18 @@ class Simulation:
         """The job, once it is submitted."""
         return self._desk.job
 
-    def submit(self, job: SimulatedJob, learner: str) -> None:
-        """Has all clients register, offering the learner, and then submits the job."""
+    def submit(self, job: SimulatedJob, learner: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+        """Has all clients register, offering the learner and with their labels, and then submits the job."""
         for name in self._index:
-            central = name not in self._sites.names
-            self._desk.tell(
-                events.ClientRegistered(
-                    at=self.now, name=name, session=name, learners=(learner,), evaluates_only=central
-                )
+            registered = events.ClientRegistered(
+                at=self.now,
+                name=name,
+                session=name,
+                learners=(learner,),
+                labels=labels.get(name, {}),
+                evaluates_only=name == CENTRAL_NAME,
             )
+            self._desk.tell(registered)
             # It waits for work for as long as the simulation lasts.
             self._desk.tell(events.PollStarted(at=self.now, session=name))
         initial = job.initial(self._files)

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,8 +160,8 @@ def _first(names: tuple[str, ...], values: tuple[Any, ...], clients: int | None,
         raise ConfigError(f"{what}: {bad!r} is not a client name: {NAME_RULE}")
     if CENTRAL_NAME in chosen:
         raise ConfigError(f"{what}: the name {CENTRAL_NAME!r} is kept for the client that evaluates only")
-    double = next((name for index, name in enumerate(chosen) if name in chosen[:index]), None)
-    if double is not None:
+    double, times = Counter(chosen).most_common(1)[0]
+    if times > 1:
         raise ConfigError(f"{what}: two entries give the client name {double!r}; names must differ without the suffix")
     return Sites(names=chosen, source=Listed(values[:wanted]))
 

@@ -113,7 +113,7 @@ def test_a_job_that_pauses_says_so(folder: Path, caplog: pytest.LogCaptureFixtur
         (("--set", "aggregator.name=meen"), "did you mean 'mean'"),
         (("--set", "job.learner=other"), "wait for ever"),
         (("--delays", "normal:1"), "half-normal"),
-        (("--slow", "aa=2"), "they are a to c"),
+        (("--slow", "aa=2"), "no client 'aa'; they are a to c"),
         (("--slow", "a"), "CLIENT=FACTOR"),
         (("--json", "no/such/place.json"), "no directory"),
     ],

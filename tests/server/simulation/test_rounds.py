@@ -79,6 +79,16 @@ def test_another_jobs_version_is_refused() -> None:
         simulate(job(init="job:old-1@3"), Toward, data=TWO)
 
 
+def test_labels_say_who_takes_part() -> None:
+    spec = job() | {"job": {"name": "toward", "seed": 7, "labels": ["site=north"]}}
+    history = simulate(spec, Toward, data=TWO, labels={"b": {"site": "north"}})
+    assert [[part.client for part in closed.clients] for closed in history.rounds] == [["b"], ["b"]]
+    with pytest.raises(ConfigError, match="there is no client 'c'; they are a to b"):
+        simulate(spec, Toward, data=TWO, labels={"c": {"site": "north"}})
+    with pytest.raises(ConfigError, match="wait for ever"):
+        simulate(spec, Toward, data=TWO)
+
+
 def test_a_model_file_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="no-such-file"):
         simulate(job(init="no-such-file"), Toward, data=TWO)
