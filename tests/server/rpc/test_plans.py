@@ -1,5 +1,6 @@
 """Plans of every kind over the wire: what admission wants of an update, and what stays on disk beside the model."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,60 @@ async def _training(system: System, tables: str) -> tuple[str, list[tuple[Any, s
     clients = [await system.joined(f"site-{k}") for k in range(6)]
     job_id = await system.submit(_plan(tables))
     return job_id, [(client, (await client.work()).id) for client in clients]
+
+
+def _moved(rounds: int) -> float:
+    """How far momentum 0.5 takes a model whose updates are all 1: the sum of 1, 1.5, 1.75, ..."""
+    return sum(2.0 - 0.5**number for number in range(rounds))
+
+
+def test_a_job_goes_on_with_the_state_of_its_parts_after_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            client = await system.joined("site-1")
+            job_id = await system.submit(_plan(MOMENTUM, "max = 4\nclients = 1"))
+            for _ in range(2):
+                await client.push((await client.work()).id, _update(1.0))
+            await client.work()  # of round 3: version 2 is made
+            await system.settle()
+            assert _states(tmp_path, job_id) == [2]
+        # What a kill leaves of a version that was never committed, and of a job that is not known.
+        (tmp_path / "states" / job_id / "3.safetensors").write_bytes(b"half")
+        (tmp_path / "states" / "other").mkdir()
+        (tmp_path / "states" / "other" / "1.safetensors").write_bytes(b"orphan")
+        async with running(tmp_path) as system:
+            assert _states(tmp_path, job_id) == [2]
+            assert _states(tmp_path, "other") == []
+            client = await system.joined("site-1")
+            for _ in range(2):
+                await client.push((await client.work()).id, _update(1.0))
+            await system.watch(job_id)
+            _, model = await system.download(job_id)
+            assert model == model_file(WEIGHT + np.float32(_moved(4)), BIAS + np.float32(_moved(4)))
+            await system.settle()
+            assert _states(tmp_path, job_id) == [4]
+
+    run(scenario)
+
+
+def test_what_is_shared_moves_by_who_took_part_of_all_who_could(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as system:
+            clients = {name: await system.joined(name) for name in ("site-1", "site-2")}
+            job_id = await system.submit(_plan(SCAFFOLD, "max = 1\nclients = 1"))
+            asked = [asyncio.ensure_future(client.work()) for client in clients.values()]
+            (drawn,), others = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            assignment = drawn.result().id
+            await clients[assignment.rpartition(".")[2]].push(assignment, _update(1.0, shared=True))
+            await system.watch(job_id)
+            for other in others:
+                other.cancel()
+            values = np.frombuffer((tmp_path / "states" / job_id / "1.safetensors").read_bytes()[-56:], np.float32)
+            # One of two clients, whose control changed by 1.
+            assert (values == 0.5).all()
+
+    run(scenario)
+
+
+def _states(state: Path, job: str) -> list[int]:
+    return sorted(int(path.stem) for path in (state / "states" / job).glob("*"))
