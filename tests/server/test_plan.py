@@ -1,6 +1,7 @@
 """Plans: parts that cannot work together are refused when a job is submitted, naming both and the remedy."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any, ClassVar
@@ -9,7 +10,9 @@ import pytest
 
 from fedelta.config import JobSpec, parse_job
 from fedelta.errors import ConfigError
-from fedelta.parts import Measure, Needs, _registry
+from fedelta.parts import Candidate, Draw, History, Measure, Needs, Sizing, _registry
+from fedelta_server.engine import events
+from fedelta_server.engine.words import JobState
 from fedelta_server.plan import Plan, plan_of
 from tests.server.engine.harness import Harness, toml
 
@@ -61,6 +64,8 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     more: dict[str, dict[str, type]] = {
         "aggregator": {"of-five": OfFive, "of-mood": OfMood},
         "local": {"sharing": Sharing, "choosy": Choosy},
+        "selector": {"wayward": Wayward},
+        "stop": {"moody": Moody},
     }
     known: Any = _registry.known
 
@@ -145,3 +150,61 @@ def test_a_round_needs_as_many_updates_as_its_aggregator() -> None:
     # A buffer is full with so many, and fewer clients may fill it, one after the other.
     found = plan('[aggregator]\nname = "of-five"', "max = 3\nclients = 2\nbuffer = 6")
     assert (found.least_updates, found.ready_needed) == (6, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wayward:
+    """A selector that draws what it is told to."""
+
+    draws: str
+    fails_from: int = 1
+    """The round from which it does."""
+    reads_metrics: ClassVar[bool] = False
+    sizing: ClassVar[Sizing] = Sizing.ALL
+
+    def select(self, candidates: Sequence[Candidate], draw: Draw) -> Sequence[str]:
+        if draw.round < self.fails_from:
+            return [each.name for each in candidates]
+        return {"nobody": [], "zoe": ["zoe"], "twice": ["ada", "ada"]}[self.draws]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moody:
+    """A stop rule that divides by zero."""
+
+    reads_metrics: ClassVar[bool] = False
+
+    def reason(self, history: History) -> str | None:
+        return str(1 / (len(history.rounds) - 1))
+
+
+WAYWARD = '[selector]\nname = "wayward"\n'
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (WAYWARD + 'draws = "nobody"', "selector 'wayward' failed: .*it drew nobody"),
+        (WAYWARD + 'draws = "zoe"', "selector 'wayward' failed: .*it drew 'zoe', who was no candidate"),
+        (WAYWARD + 'draws = "twice"', "selector 'wayward' failed: .*it drew a client twice"),
+        (WAYWARD + 'draws = "what?"', "selector 'wayward' failed: KeyError"),
+        (WAYWARD + 'draws = "zoe"\nfails_from = 2', "selector 'wayward' failed: .*'zoe'"),
+        ('[[stop]]\nname = "moody"', "stop 'moody' failed: ZeroDivisionError"),
+    ],
+)
+def test_a_part_that_fails_pauses_its_job_and_no_other(part: str, reason: str) -> None:
+    h = Harness()
+    h.join("ada", "bob")
+    job_id = h.submit(toml(rounds="max = 3", rest="[evaluate]\nevery = 0\n" + part))
+    while h.job(job_id).round is not None:
+        h.update("ada")
+        h.update("bob")
+        h.fold()
+    assert h.job(job_id).state is JobState.PAUSED
+    assert re.search(reason, h.job(job_id).reason), h.job(job_id).reason
+    h.restart()
+    h.join("ada", "bob")
+    h.send(events.ResumeRequested(at=h.now, job=job_id))
+    assert h.job(job_id).state is JobState.PAUSED
+    other = h.submit(toml(rounds="max = 1"))
+    assert h.job(other).round is not None

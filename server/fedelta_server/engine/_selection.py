@@ -9,6 +9,7 @@ import blake3
 
 from fedelta.config import RoundsConfig
 from fedelta.parts import Draw
+from fedelta_server.engine._asking import asking, check_drawn
 from fedelta_server.engine._buffer import Buffer
 from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._state import Client, Job
@@ -62,13 +63,20 @@ def draw_more(job: Job, buffer: Buffer, idle: Iterable[str], population: int, cl
 
     Each draw is another one: who was not drawn before has the same chance as anybody.
     """
-    ready = [name for name in idle if name not in buffer.left_out]
-    wanted = _at_work(job.spec.rounds, population)
-    size = min(wanted - len(buffer.open), len(ready))
-    if size < 1 or len(ready) < job.ready_needed or not buffer.short(wanted):
+    ready, size = askable(job, buffer, idle, population)
+    if not size:
         return None
     names = _select(job, job.next_round, buffer.draws + 1, ready, size, size, clients)[:size]
     return Cohort(names, 0, population)
+
+
+def askable(job: Job, buffer: Buffer, idle: Iterable[str], population: int) -> tuple[list[str], int]:
+    """Those that an asynchronous job can ask next, and how many of them it wants; 0: nobody now."""
+    ready = [name for name in idle if name not in buffer.left_out]
+    wanted = _at_work(job.spec.rounds, population)
+    if len(ready) < job.ready_needed or not buffer.short(wanted):
+        return ready, 0
+    return ready, min(wanted - len(buffer.open), len(ready))
 
 
 def likely_more(job: Job, buffer: Buffer, idle: Collection[str], population: int, clients: Clients) -> list[str]:
@@ -137,7 +145,10 @@ def _select(
         uniform=functools.partial(uniform, job.spec.job.seed, number, attempt),
     )
     candidates = [job.past.candidate(name, clients.of_name(name).labels) for name in sorted(ready)]
-    return list(job.plan.selector.select(candidates, draw))
+    with asking(job, job.spec.selector):
+        names = list(job.plan.selector.select(candidates, draw))
+        check_drawn(names, ready)
+    return names
 
 
 def _ceil(product: float) -> int:

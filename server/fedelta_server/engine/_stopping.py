@@ -1,5 +1,6 @@
 """When a job is done before its last round, and what it waits for before that is decided."""
 
+from fedelta_server.engine._asking import asking
 from fedelta_server.engine._state import Job
 
 
@@ -12,8 +13,12 @@ def stop_reason(job: Job) -> str | None:
     if not job.past.rounds:
         return None
     history = job.past.history(job.spec.evaluate)
-    reasons = (rule.reason(history) for rule in job.plan.stop)
-    return next((reason for reason in reasons if reason is not None), None)
+    for part, rule in zip(job.spec.stop, job.plan.stop, strict=True):
+        with asking(job, part):
+            reason = rule.reason(history)
+        if reason is not None:
+            return reason
+    return None
 
 
 def waits_for_evaluation(job: Job) -> bool:
