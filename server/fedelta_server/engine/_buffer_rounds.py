@@ -4,7 +4,7 @@ from fedelta._words import plural
 from fedelta_server.engine import effects, events, records
 from fedelta_server.engine._buffer import Buffer
 from fedelta_server.engine._failing import pause_reason, with_reasons
-from fedelta_server.engine._selection import Cohort
+from fedelta_server.engine._selection import Cohort, askable, trainable
 from fedelta_server.engine._state import Job, weighted_mean
 from fedelta_server.engine._work import Work
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
@@ -65,12 +65,13 @@ class BufferedRounds:
             self.advance(job, buffer)
         return phase is not None
 
-    def fail(self, job: Job, buffer: Buffer) -> bool:
-        """Notes that an attempt failed, where nobody is at work any more. False: none did.
+    def fail(self, job: Job, buffer: Buffer, now: float) -> bool:
+        """Notes that an attempt failed, where nobody is at work and nobody else can be asked. False: none did.
 
         After the last one the job is paused; before it, everybody may be asked again.
         """
-        if not (job.runnable and buffer.drops) or job.complete or buffer.open or buffer.full:
+        over = buffer.drops and not (job.complete or buffer.open or buffer.full)
+        if not (over and job.runnable) or self._can_ask(job, buffer, now):
             return False
         parts = [each.participation for each in buffer.others[-buffer.drops :]]
         reason = with_reasons(f"{plural(buffer.drops, 'client')} in a row gave no update", parts)
@@ -80,6 +81,11 @@ class BufferedRounds:
         if job.failed_attempts >= job.spec.rounds.attempts:
             self._work.change_state(job, JobState.PAUSED, pause_reason(job, f"round {job.next_round}", reason))
         return True
+
+    def _can_ask(self, job: Job, buffer: Buffer, now: float) -> bool:
+        fit = trainable(self._work.clients, job, now)
+        idle = (name for name in fit if name not in self._work.book.training)
+        return askable(job, buffer, idle, len(fit))[1] > 0
 
     def let_go(self, job: Job, buffer: Buffer) -> None:
         """Lets all files go of a job that ends before all its updates are in versions."""

@@ -8,8 +8,8 @@ from fedelta_server.engine._buffer import Buffer
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
 
-def check_buffer(engine: Engine, job: Job, buffer: Buffer) -> None:
-    """Raises `AssertionError` where an invariant is broken."""
+def check_buffer(engine: Engine, job: Job, buffer: Buffer, *, held_back: bool) -> None:
+    """Raises `AssertionError` where an invariant is broken. `held_back`: clients may be held for a job that folds."""
     if job.model is None or job.state.ended:
         assert not any((buffer.open, buffer.held, buffer.others, buffer.folding))
         return
@@ -20,7 +20,7 @@ def check_buffer(engine: Engine, job: Job, buffer: Buffer) -> None:
     assert buffer.folding or not buffer.full or job.state is JobState.PAUSED, "a version could be made"
     assert job.updates_missing >= 0, "an update was accepted that no version needs"
     assert job.updates_missing or not buffer.open, "nobody needs what they do"
-    stuck = buffer.drops and not (buffer.open or buffer.full)
+    stuck = buffer.drops and not (buffer.open or buffer.full or held_back)
     assert not stuck or not job.runnable, "an attempt is over and was not told to have failed"
 
 

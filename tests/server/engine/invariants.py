@@ -30,7 +30,7 @@ def check(engine: Engine, now: float) -> None:
         check_declines(engine, job, now)
         check_not_kept_waiting(engine, job, now)
         if job.buffer is not None:
-            check_buffer(engine, job, job.buffer)
+            check_buffer(engine, job, job.buffer, held_back=any(map(folds, engine.book.jobs.values())))
         if job.state.ended:
             assert job.round is None
             assert all(each.requested for each in job.evaluations.values())
@@ -80,7 +80,7 @@ def check_turns(engine: Engine) -> None:
 def check_finished(job: Job) -> None:
     """A job is finished when it has nothing more to do, and not before."""
     if job.state is JobState.FINISHED:
-        assert job.complete
+        assert job.rounds_done == job.rounds_max or job.reason, "neither its rounds are closed nor did a rule end it"
     if job.complete and not job.state.ended:
         assert job.evaluations, "nothing would finish it"
 
@@ -156,6 +156,17 @@ def check_not_kept_waiting(engine: Engine, job: Job, now: float) -> None:
 def folds(job: Job) -> bool:
     """Whether a version of a job is being made."""
     return any(each is not None and each.folding for each in (job.round, job.buffer))
+
+
+def check_decided_in_time(engine: Engine, decided: list[records.Record]) -> None:
+    """No round is opened before the metrics are there that its job decides by."""
+    for each in decided:
+        if not isinstance(each, records.PhaseOpened) or each.phase is not PhaseKind.TRAIN:
+            continue
+        job = engine.book.jobs[each.job]
+        needed = range(each.round - job.spec.evaluate.lag)
+        unknown = (version for version in job.evaluations if version in needed and version not in job.past.evaluations)
+        assert not (job.plan.reads_metrics and any(unknown)), "a decision depends on who is fast"
 
 
 def check_nobody_overtaken(engine: Engine, decided: list[records.Record], now: float) -> None:

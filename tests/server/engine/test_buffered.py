@@ -43,7 +43,7 @@ def renew(h: Harness, name: str, assignment: str) -> None:
 
 
 def test_a_version_is_made_of_every_k_updates_in_the_order_in_which_they_are_accepted() -> None:
-    h, job = begun()
+    h, _ = begun()
     h.update("cyd", 30, loss=3.0)
     assert not h.folds
     h.update("ada", 10, loss=1.0)
@@ -237,6 +237,18 @@ def test_a_few_drop_outs_ask_few_others_and_an_update_makes_them_forgotten() -> 
     h.update(min(at_work(h, job)))
     assert len(at_work(h, job)) == 2
     assert not h.of_kind(records.RoundFailed)
+
+
+def test_the_clients_of_an_attempt_that_failed_are_asked_again_before_others_get_them() -> None:
+    h, job = begun("max = 9\nclients = 1\nbuffer = 1\nattempts = 9", "ada")
+    rival = h.submit(buffered("max = 9\nclients = 1\nbuffer = 1", job="share = 0.001"))
+    h.update("ada")
+    h.fold()
+    assert list(at_work(h, rival)) == ["ada"], "its turn: it had none"
+    h.update("ada")
+    h.fold()
+    h.fail("ada")
+    assert list(at_work(h, job)) == ["ada"], "its rival had more"
 
 
 def test_one_client_that_always_fails_does_not_stop_a_job() -> None:
