@@ -28,6 +28,7 @@ MEDIAN = '[aggregator]\nname = "geometric-median"\n[server_optimizer]\nname = "y
 KRUM = '[aggregator]\nname = "krum"\nbyzantine = 0\n'
 PLANS = [ADAM, SCAFFOLD, NOVA, MEDIAN, KRUM]
 ROUNDS = 4
+BUFFERED = "max = 3\nclients = 2\nbuffer = 2"
 
 
 async def _run(state: Path, tables: str) -> None:
@@ -172,3 +173,54 @@ def test_manifests_of_the_first_format_are_verified(tmp_path: Path, monkeypatch:
     code, report = verified(tmp_path)
     assert (code, links(report)) == (0, [])
     assert verdicts(report) == ["checked", "checked", "recomputed", "recomputed"]
+
+
+async def _run_buffered(state: Path) -> None:
+    """Two clients, of which one is so slow that its update is stale; the other is twice in a version."""
+    async with running(state, keep=Keep(updates=9)) as system:
+        fast, slow = [await system.joined(name) for name in ("z-fast", "a-slow")]
+        job_id = await system.submit(f"{job_toml(BUFFERED)}{ADAM}")
+        held = (await slow.work()).id
+        for number in range(3):
+            await fast.push((await fast.work()).id, _update(number, 0, False), examples=3)
+        await slow.push(held, _update(3, 0, False), examples=5)
+        for number, client in enumerate((fast, slow)):
+            await client.push((await client.work()).id, _update(4, number, False), examples=2)
+        await system.watch(job_id)
+        await system.settle()
+
+
+@pytest.fixture(scope="session")
+def with_buffer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    state = tmp_path_factory.mktemp("buffered")
+    asyncio.run(_run_buffered(state))
+    return state
+
+
+def test_versions_of_asynchronous_rounds_are_recomputed(with_buffer: Path, tmp_path: Path) -> None:
+    state = shutil.copytree(with_buffer, tmp_path / "state")
+    code, report = verified(state)
+    assert (code, links(report)) == (0, [])
+    assert verdicts(report) == ["checked", "recomputed", "recomputed", "recomputed"]
+    folded = [
+        json.loads((state / "manifests" / JOB / f"{number}.json").read_bytes())["updates"] for number in (1, 2, 3)
+    ]
+    assert [[(each["client"], each["staleness"]) for each in updates] for updates in folded][:2] == [
+        [("z-fast", 0), ("z-fast", 0)],
+        [("z-fast", 0), ("a-slow", 1)],
+    ]
+    # A stale update is named by the round that it was trained in.
+    stale = folded[1][1]
+    assert stale["round"] == 1
+    flip(state / "updates" / JOB / f"{stale['round']}.{stale['attempt']}" / "a-slow.safetensors")
+    code, report = verified(state)
+    assert (code, links(report)) == (1, ["update of a-slow in round 1"])
+
+
+def test_an_asynchronous_job_without_a_site(with_buffer: Path) -> None:
+    code, report = verified(with_buffer, "--without", "a-slow")
+    assert code == 0
+    rounds = report["without"]["rounds"]
+    assert [(each["round"], each["others"], each["weight"]) for each in rounds][:2] == [(1, 2, 0), (2, 1, 5)]
+    assert rounds[0]["change"] == 0
+    assert rounds[1]["change"] > 0
