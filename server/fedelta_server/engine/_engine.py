@@ -18,7 +18,7 @@ from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._endings import ending
 from fedelta_server.engine._evaluations import Evaluations
 from fedelta_server.engine._extension import check_extension
-from fedelta_server.engine._judging import judge, unusable
+from fedelta_server.engine._judging import unusable
 from fedelta_server.engine._rounds import Rounds
 from fedelta_server.engine._state import MAX_METRIC, Assignment, Decline, Job, Round
 from fedelta_server.engine._timers import Timers
@@ -64,7 +64,7 @@ class Engine:
                 if each is not None:
                     each.opened_at = now
             self._check_plan(job)
-            judge(job)
+            self._rounds.judge(job)
             self._rounds.advance(job, now)
         self._rounds.open_all(now)
         self._work.arrange(now)

@@ -1,9 +1,11 @@
 """The life of a round: how it is opened, moved from phase to phase, and ended."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from fedelta._words import plural
 from fedelta_server.engine import effects, events, records
+from fedelta_server.engine._asking import PartFailedError
 from fedelta_server.engine._buffer import Buffer
 from fedelta_server.engine._buffer_rounds import BufferedRounds
 from fedelta_server.engine._dropouts import replacements, surplus_reason
@@ -11,7 +13,7 @@ from fedelta_server.engine._evaluations import Evaluations
 from fedelta_server.engine._failing import pause_reason, with_reasons
 from fedelta_server.engine._judging import judge, unusable
 from fedelta_server.engine._selection import Cohort
-from fedelta_server.engine._sharing import next_turn
+from fedelta_server.engine._sharing import Turn, next_turn
 from fedelta_server.engine._state import Job, Round, weighted_mean
 from fedelta_server.engine._work import Work
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
@@ -33,20 +35,40 @@ class Rounds:
         Rounds that are open, and short of clients, come first.
         """
         for job in self._work.book.jobs.values():
-            self._conclude(job, now)
+            with self._pausing():
+                self._conclude(job, now)
             self._replace_dropouts(job, now)
+        self._fail_stuck(now)  # before others take the clients that may be asked again then
         self._give_turns(now)
-        if self._fail_stuck():
+        if self._fail_stuck(now):
             self._give_turns(now)
 
     def _give_turns(self, now: float) -> None:
-        while (turn := next_turn(self._work.book, self._work.clients, now)) is not None:
+        while (turn := self._next_turn(now)) is not None:
             self._open_round(turn.job, turn.cohort, now)
 
-    def _fail_stuck(self) -> bool:
+    def _next_turn(self, now: float) -> Turn | None:
+        with self._pausing():
+            return next_turn(self._work.book, self._work.clients, now)
+        return self._next_turn(now)  # a job is paused, and it is the turn of another
+
+    @contextmanager
+    def _pausing(self) -> Iterator[None]:
+        """Pauses a job one of whose parts fails."""
+        try:
+            yield
+        except PartFailedError as failed:
+            self._work.change_state(failed.job, JobState.PAUSED, failed.reason)
+
+    def judge(self, job: Job) -> None:
+        """Asks the stop rules of a job; see `judge`."""
+        with self._pausing():
+            judge(job)
+
+    def _fail_stuck(self, now: float) -> bool:
         """Ends the attempts of asynchronous jobs for which nobody works any more. False: there are none."""
         jobs = self._work.book.jobs.values()
-        failed = [job for job in jobs if job.buffered is not None and self._buffered.fail(job, job.buffered)]
+        failed = [job for job in jobs if job.buffered is not None and self._buffered.fail(job, job.buffered, now)]
         return bool(failed)
 
     def _conclude(self, job: Job, now: float) -> None:
@@ -93,7 +115,9 @@ class Rounds:
 
     def _replace_dropouts(self, job: Job, now: float) -> None:
         """Asks further clients, if the open round of a job is short of some and there are others."""
-        names = sorted(replacements(job, self._work.clients, self._work.book.training, now))
+        names: list[str] = []
+        with self._pausing():
+            names = sorted(replacements(job, self._work.clients, self._work.book.training, now))
         if names and job.round is not None:
             self._work.record(
                 records.PhaseExtended(
