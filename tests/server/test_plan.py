@@ -104,7 +104,27 @@ POISSON = '[selector]\nname = "poisson"\nrate = 0.5\n'
 ALL = '[selector]\nname = "all"\n'
 TARGET = '[[stop]]\nname = "target"\n'
 
+KRUM = '[aggregator]\nname = "krum"\nbyzantine = 1\n'
+BULYAN = '[aggregator]\nname = "bulyan"\nbyzantine = 1\n'
+SCAFFOLD = '[local]\nname = "scaffold"\n'
+FEDDYN = '[local]\nname = "feddyn"\nalpha = 0.1\n'
+
 REFUSED = [
+    # Of those that come with fedelta. Krum is for 2f + 3 updates or more, Bulyan for 4f + 3 (the bounds).
+    (KRUM, "clients = 4", "aggregator 'krum' needs 5 updates .* rounds.clients = 4; set it to 5 or more"),
+    (BULYAN, "clients = 6", "aggregator 'bulyan' needs 7 updates .* rounds.clients = 6"),
+    (SCAFFOLD + KRUM, "", "local 'scaffold' .* aggregator 'krum' judges each update by itself"),
+    (SCAFFOLD, "buffer = 4", "local 'scaffold' works in synchronous rounds only, and rounds.buffer = 4"),
+    (FEDDYN, "", "local 'feddyn' does not work with aggregator 'mean'"),
+    (FEDDYN + '[aggregator]\nname = "uniform"', "", "local 'feddyn' does not work with server_optimizer 'sgd'"),
+    (
+        '[server_optimizer]\nname = "feddyn"\nalpha = 0.1',
+        "",
+        "server_optimizer 'feddyn' does not work with local 'plain'",
+    ),
+    ('[local]\nname = "fednova"', "", "local 'fednova' does not work with aggregator 'mean'; .* 'fednova'"),
+    ('[local]\nname = "fedsgd"\n[train]\nepochs = 5', "", "local 'fedsgd' .* train.epochs = 5"),
+    # Of any.
     (SHARING + OF_FIVE, "", "local 'sharing' .* aggregator 'of-five' .*'mean'"),
     (OF_FIVE, "clients = 4", "aggregator 'of-five' needs 5 updates .*rounds.clients = 4; set it to 5"),
     (OF_FIVE, "min_clients = 4", "rounds.min_clients = 4; set it to 5"),

@@ -1,4 +1,4 @@
-"""A part of somebody else's package works by name; without the package its jobs pause, and all else goes on."""
+"""A part of somebody else's package works by name; what cannot work is refused, or pauses its job and nothing else."""
 
 import json
 import os
@@ -95,6 +95,17 @@ def test_it_is_described_like_any_other(package: Path, monkeypatch: pytest.Monke
     # One that does not load takes nothing else with it.
     assert "cannot be loaded" in listed["aggregator", "broken"]["summary"]
     assert ("aggregator", "mean") in listed
+
+
+def test_a_plan_that_cannot_work_is_refused_when_it_is_submitted(running: Federation, tmp_path: Path) -> None:
+    running.start_coordinator()
+    file = tmp_path / "job.toml"
+    file.write_text(job(sites=TWO) + '\n[aggregator]\nname = "krum"\nbyzantine = 1\n')
+    refused = fedelta("job", "submit", file, "--server", running.server)
+    assert refused.returncode == 2
+    assert "aggregator 'krum' needs 5 updates" in refused.stderr
+    assert "rounds.clients = 2; set it to 5 or more" in refused.stderr
+    assert json.loads(fedelta("job", "list", "--server", running.server, "--json").stdout) == []
 
 
 def test_without_its_package_a_job_pauses_and_the_daemon_starts(equipped: Federation, tmp_path: Path) -> None:
