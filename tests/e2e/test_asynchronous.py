@@ -1,5 +1,6 @@
 """Asynchronous rounds with real processes: fast and slow clients, and a coordinator that dies in the middle."""
 
+import json
 import math
 import signal
 import sqlite3
@@ -18,7 +19,7 @@ from fedelta_server.aggregate.optimizers.sgd import Sgd
 from fedelta_server.aggregate.rules.mean import Mean
 from fedelta_server.engine import records
 from fedelta_server.manifest import Manifest, decode
-from tests.e2e.running import finish, job, let_go, run, start
+from tests.e2e.running import fedelta, finish, job, let_go, run, start
 
 SIZE, VERSIONS = 2, 6
 
@@ -111,6 +112,8 @@ def test_slow_clients_hold_up_nobody_and_a_killed_coordinator_loses_nothing(
     counted = [part for part in info.rounds[3].clients if part.outcome is Outcome.ACCEPTED]
     assert [part.client for part in counted] == [update.client for update in made[3].updates]
     check_versions(running, info, tmp_path)
+    verified = json.loads(fedelta("verify", job_id, "--state", running.folder / "coordinator", "--json").stdout)
+    assert [version["verdict"] for version in verified["versions"]] == ["checked", *["recomputed"] * VERSIONS]
 
 
 def test_a_client_that_fell_too_far_behind_is_stopped_and_begins_again_from_a_newer_version(
