@@ -12,7 +12,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import multiprocessing
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -59,7 +58,7 @@ def _fedprox(pool: ProcessPoolExecutor, wanted: argparse.Namespace) -> str:
 
 
 def _races(pool: ProcessPoolExecutor, wanted: argparse.Namespace) -> str:
-    finishes = _all(pool, _race, virtual_time.races(range(wanted.seeds)))
+    finishes = _all(pool, virtual_time.compute, virtual_time.races(range(wanted.seeds)))
     _figures.draw_races(finishes, wanted.out / "races.png")
     return (
         "## Asynchronous and synchronous rounds in virtual time\n\n"
@@ -72,7 +71,7 @@ def _races(pool: ProcessPoolExecutor, wanted: argparse.Namespace) -> str:
 
 def _digits(pool: ProcessPoolExecutor, wanted: argparse.Namespace) -> str:
     deals = list(digits.deals(range(wanted.seeds)))
-    curves = dict(zip(deals, _all(pool, _deal, deals), strict=True))
+    curves = dict(zip(deals, _all(pool, digits.compute, deals), strict=True))
     _figures.draw_digits(curves, wanted.out / "digits.png")
     return (
         "## Digits\n\n"
@@ -92,16 +91,6 @@ def _all(pool: ProcessPoolExecutor, compute: Callable[[A], B], each: Iterable[A]
         print(f"done: {run}", flush=True)
         found.append(result)
     return found
-
-
-def _race(race: virtual_time.Race) -> virtual_time.Finish:
-    with tempfile.TemporaryDirectory() as folder:
-        return virtual_time.compute(race, Path(folder))
-
-
-def _deal(deal: digits.Deal) -> tuple[float, ...]:
-    with tempfile.TemporaryDirectory() as folder:
-        return digits.compute(deal, Path(folder))
 
 
 if __name__ == "__main__":

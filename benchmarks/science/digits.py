@@ -1,5 +1,6 @@
 """FedAvg on scikit-learn's digits, ten clients, IID and with labels dealt out by Dirichlet(0.1)."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,11 @@ def deals(seeds: range) -> Iterator[Deal]:
             yield Deal(alpha=alpha, seed=seed)
 
 
-def compute(deal: Deal, folder: Path) -> tuple[float, ...]:
+def compute(deal: Deal) -> tuple[float, ...]:
     """Simulates a job; returns the accuracy on all test data after each round."""
-    shards = write_shards(folder, CLIENTS, alpha=deal.alpha, seed=deal.seed)
-    history = simulate(_job(deal), DigitsMlp, data=shards)
+    with tempfile.TemporaryDirectory() as folder:
+        shards = write_shards(Path(folder), CLIENTS, alpha=deal.alpha, seed=deal.seed)
+        history = simulate(_job(deal), DigitsMlp, data=shards)
     return tuple(accuracy for _, accuracy in history.curve("accuracy"))
 
 

@@ -4,6 +4,7 @@ As in Nguyen et al. 2022 (section 5): each training takes |N(0, 1)| units of tim
 and what counts is the time until the model is right on 93 % of the test data.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +52,11 @@ def races(seeds: range) -> Iterator[Race]:
             yield Race(plan=plan, seed=seed)
 
 
-def compute(race: Race, folder: Path) -> Finish:
+def compute(race: Race) -> Finish:
     """Simulates a race until the target is reached. Raises `RuntimeError` where it is not."""
-    shards = write_shards(folder, CLIENTS, seed=race.seed)
-    history = simulate(_job(race), DigitsMlp, data=shards, evaluator_data=folder / "pooled", delays=HalfNormal(1.0))
+    with tempfile.TemporaryDirectory() as folder:
+        shards, pooled = write_shards(Path(folder), CLIENTS, seed=race.seed), Path(folder) / "pooled"
+        history = simulate(_job(race), DigitsMlp, data=shards, evaluator_data=pooled, delays=HalfNormal(1.0))
     made = {version.number: version.at for version in history.versions}
     curve = tuple((made[each.version], each.central["accuracy"]) for each in history.evaluations)
     reached = next(((at, index) for index, (at, accuracy) in enumerate(curve, 1) if accuracy >= TARGET), None)
