@@ -56,6 +56,18 @@ def test_commands_are_completed(tmp_path: Path) -> None:
     assert completed("fedelta cl", "127.0.0.1:1", tmp_path) == ["plain,client", "plain,clients"]
 
 
+def test_parts_are_completed(tmp_path: Path) -> None:
+    def offered(line: str) -> list[str]:
+        return completed(line, "127.0.0.1:1", tmp_path)
+
+    assert offered("fedelta parts list se") == ["plain,selector", "plain,server_optimizer"]
+    assert offered("fedelta parts show selector po") == ["plain,poisson", "plain,power-of-choice"]
+    assert offered("fedelta parts show s") == [
+        *(f"plain,{name}" for name in ("selector", "server_optimizer", "schedule", "stop")),
+        *(f"plain,{name}" for name in ("scaffold", "sgd", "step", "stratified", "sum")),
+    ]
+
+
 def script(shell: str) -> str:
     done = subprocess.run([FEDELTA, "completion", shell], text=True, capture_output=True, check=True, timeout=60)
     return done.stdout
