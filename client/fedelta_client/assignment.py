@@ -172,7 +172,8 @@ class Worker:
         log.info("%s", _summary(result))
         # In this order: a result that is found has its state.
         if isinstance(result, say.Trained) and result.state_saved:
-            self._spool.states.pend(assignment.job_id, assignment.learner, assignment.id)
+            first = assignment.round <= 1
+            self._spool.states.pend(assignment.job_id, assignment.learner, assignment.id, first=first)
         self._spool.results.keep(assignment, result)
         return result
 
@@ -217,7 +218,7 @@ class Worker:
         states = self._spool.states
         if assignment.kind == pb.ASSIGNMENT_KIND_TRAIN and assignment.round <= 1:
             # Nothing was folded yet: what is there is of another job of that id, at a coordinator that is no more.
-            states.forget(assignment.job_id)
+            states.forget(assignment.job_id, assignment.id)
         path = states.promoted(assignment.job_id, assignment.learner)
         return None if path is None else str(path)
 

@@ -6,7 +6,7 @@ truncated first.
 
 import fcntl
 import os
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,8 @@ MODEL_SLOTS = 2
 """A round evaluates the version that the next one trains from, so two files serve train and evaluate."""
 
 _SUFFIX, _PENDING = ".safetensors", ".pending"
+_FIRST = f"@first{_SUFFIX}"
+"""Ending of a pending state of a first round. A quoted id has no @."""
 
 
 def default_root(name: str) -> Path:
@@ -96,11 +98,14 @@ class States:
         path = self._path(job, learner, _SUFFIX)
         return path if path.exists() else None
 
-    def pend(self, job: str, learner: str, assignment_id: str) -> None:
-        """The draft, which its writer has synced, belongs to the learner's update for this assignment, from now on."""
+    def pend(self, job: str, learner: str, assignment_id: str, *, first: bool = False) -> None:
+        """The draft, which its writer has synced, belongs to the learner's update for this assignment, from now on.
+
+        `first`: the assignment is of a first round, see `forget`.
+        """
         folder = self._path(job, learner, _PENDING)
         folder.mkdir(exist_ok=True)
-        self.draft.replace(folder / (quote(assignment_id, safe="") + _SUFFIX))
+        self.draft.replace(folder / (quote(assignment_id, safe="") + (_FIRST if first else _SUFFIX)))
         sync(folder)
         sync(self.root)
 
@@ -109,28 +114,41 @@ class States:
         return [assignment_id for assignment_id, _ in self._pending()]
 
     def settle(self, folded: Mapping[str, bool]) -> None:
-        """Promotes the states whose updates were folded, drops those whose updates were not."""
+        """Promotes the states whose updates were folded, drops those whose updates were not.
+
+        In asynchronous rounds there may be several: the one of the latest assignment stays.
+        """
         for assignment_id, path in list(self._pending()):
             if folded.get(assignment_id):
                 path.replace(path.parent.with_suffix(_SUFFIX))
             elif assignment_id in folded:
                 path.unlink()
 
-    def forget(self, job: str) -> None:
-        """Removes all states of a job."""
+    def forget(self, job: str, assignment_id: str) -> None:
+        """Removes all states of a job but those that other assignments of its first round left pending.
+
+        In asynchronous rounds a client may train twice from the first model, before its first update is folded.
+        """
         for path in self.root.glob(f"{quote(job, safe='')}@*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
+            if path.is_file():
+                path.unlink()
+        for each, path in list(self._pending(f"{quote(job, safe='')}@*")):
+            if each == assignment_id or not path.name.endswith(_FIRST):
                 path.unlink()
 
-    def _pending(self) -> Iterator[tuple[str, Path]]:
-        for path in sorted(self.root.glob(f"*{_PENDING}/*{_SUFFIX}")):
-            yield unquote(path.name.removesuffix(_SUFFIX)), path
+    def _pending(self, jobs: str = "*") -> Iterator[tuple[str, Path]]:
+        """Ids and files, the latest assignment of a job last."""
+        for path in sorted(self.root.glob(f"{jobs}{_PENDING}/*{_SUFFIX}"), key=_natural):
+            yield unquote(path.name.removesuffix(_FIRST).removesuffix(_SUFFIX)), path
 
     def _path(self, job: str, learner: str, ending: str) -> Path:
         # Names come from the coordinator; quoted and with an ending they cannot lead elsewhere, nor to others' states.
         return self.root / f"{quote(job, safe='')}@{quote(learner, safe='')}{ending}"
+
+
+def _natural(path: Path) -> list[tuple[str, int]]:
+    """Sorts numbers in a path by their value: ids count rounds and attempts."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", str(path))]
 
 
 class FileCache:

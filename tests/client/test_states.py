@@ -161,3 +161,35 @@ def test_a_fate_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> None:
         assert promoted.read_bytes() == b"state"
         assert spool.states.promoted("job-1", "another") is None
         assert spool.states.unsettled() == []
+
+
+def pending(spool: Spool, number: int, *, first: bool = False) -> str:
+    """A state that was made in an assignment of the job, with the number in it."""
+    spool.states.draft.write_bytes(str(number).encode())
+    assignment = f"job-1.{number}.1.train.site-1"
+    spool.states.pend("job-1", "learner", assignment, first=first)
+    return assignment
+
+
+def test_of_several_states_the_latest_stays(tmp_path: Path) -> None:
+    """In asynchronous rounds a client may have given several updates before the first is folded."""
+    with Spool(tmp_path) as spool:
+        folded = {pending(spool, number): True for number in (9, 10, 11)}
+        spool.states.settle({**folded, "job-1.11.1.train.site-1": False})
+        promoted = spool.states.promoted("job-1", "learner")
+        assert promoted is not None
+        assert promoted.read_bytes() == b"10"
+
+
+def test_a_job_that_begins_forgets_all_but_what_it_began_with(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        first, second = pending(spool, 1, first=True), pending(spool, 2)
+        assert spool.states.unsettled() == [first, second]
+        spool.states.forget("job-1", "job-1.1.2.train.site-1")
+        assert spool.states.unsettled() == [first]
+        spool.states.settle({first: True})
+        assert spool.states.promoted("job-1", "learner") is not None
+        assert pending(spool, 1, first=True) == first
+        spool.states.forget("job-1", first)
+        assert spool.states.unsettled() == []
+        assert spool.states.promoted("job-1", "learner") is None
