@@ -58,13 +58,18 @@ def compute(race: Race) -> Finish:
         shards, pooled = write_shards(Path(folder), CLIENTS, seed=race.seed), Path(folder) / "pooled"
         history = simulate(_job(race), DigitsMlp, data=shards, evaluator_data=pooled, delays=HalfNormal(1.0))
     made = {version.number: version.at for version in history.versions}
-    curve = tuple((made[each.version], each.central["accuracy"]) for each in history.evaluations)
-    reached = next(((at, index) for index, (at, accuracy) in enumerate(curve, 1) if accuracy >= TARGET), None)
-    if reached is None:
+    # Evaluations are over when their clients have time for them: not always in the order of versions.
+    found = {each.version: each.central["accuracy"] for each in history.evaluations}
+    versions = next((version for version in sorted(found) if found[version] >= TARGET), None)
+    if versions is None:
         raise RuntimeError(f"{race}: {TARGET} was not reached: {history.reason}")
-    time, versions = reached
-    trainings = sum(len(each.clients) for each in history.rounds[:versions])
-    return Finish(race=race, time=time, versions=versions, trainings=trainings, curve=curve[:versions])
+    return Finish(
+        race=race,
+        time=made[versions],
+        versions=versions,
+        trainings=sum(len(each.clients) for each in history.rounds[:versions]),
+        curve=tuple((made[version], found[version]) for version in sorted(found) if version <= versions),
+    )
 
 
 def _job(race: Race) -> dict[str, Any]:
