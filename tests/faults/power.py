@@ -22,6 +22,8 @@ from tests.server.rpc.harness import Client, System, job_toml, running, update_f
 PATIENCE_SECONDS = 20.0
 NAMES = ("a", "b")
 ROUNDS = 2
+MOMENTUM = '[server_optimizer]\nname = "sgd"\nmomentum = 0.5\n'
+"""The model depends on what is kept beside the version before it, too."""
 JOURNAL = ("journal.db", "journal.db-wal")
 """SQLite syncs them by itself, at each commit; that it is told to is under test elsewhere."""
 
@@ -122,7 +124,8 @@ async def ended(system: System, job_id: str) -> None:
 async def photographed(photographer: Photographer) -> bytes:
     """A job from its beginning to its end."""
     async with running(photographer.state, photographer.disk) as system:
-        job_id = await system.submit(job_toml(f"max = {ROUNDS}\nclients = {len(NAMES)}"))
+        rounds = f"max = {ROUNDS}\nclients = {len(NAMES)}"
+        job_id = await system.submit(f"{job_toml(rounds)}{MOMENTUM}")
         return (await finish(system, job_id, photographer.acknowledged))[0]
 
 
