@@ -71,7 +71,7 @@ class Coordinator:
 
     async def start(self) -> None:
         """Rebuilds the engine from the journal and goes on where it was."""
-        self.engine = Engine(await self.in_thread(self.journal.committed))
+        self.engine = await self.in_thread(self._committed_engine)
         states = {job.id: self._keep.states(job) for job in self.engine.book.jobs.values()}
         await self.in_thread(self.files.sweep, self._live_rounds(), states)
         self._drop_models([made.digest for job in self.engine.book.jobs.values() for made in job.pruned_versions()])
@@ -201,6 +201,10 @@ class Coordinator:
                 self._start_task(self._prune(record.job))
         self._arm_timer()
 
+    def _committed_engine(self) -> Engine:
+        """An engine that believes what is on disk."""
+        return Engine(self.journal.committed())
+
     async def _rebuild(self, engine: Engine, error: StorageError) -> None:
         """Throws away an engine that believes what is not on disk. Clients register again."""
         async with self._rebuilding:
@@ -208,7 +212,7 @@ class Coordinator:
                 return
             with about():
                 _log.error("%s; going on from what is committed", error.message)
-            rebuilt = Engine(await self.in_thread(self.journal.committed))
+            rebuilt = await self.in_thread(self._committed_engine)
             # Not before: until here the old engine may have decided more, which the journal must not take.
             self.engine = rebuilt
             self.journal.recover()

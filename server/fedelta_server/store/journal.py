@@ -23,6 +23,9 @@ from fedelta_server.store._sqlite import set_pragmas
 
 _decoder = msgspec.json.Decoder(records.AnyRecord)
 
+_ROWS = 100
+"""So many rows are fetched at a time where there may be many."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -93,8 +96,8 @@ class Journal:
             found: int | None = connection.execute(query).scalar()
         return found or 0
 
-    def committed(self) -> list[records.Record]:
-        """The records from which the engine is rebuilt.
+    def committed(self) -> Iterator[records.Record]:
+        """The records from which the engine is rebuilt, read one after the other: together they may be large.
 
         Of what lies before all that is open of a job only the outline is needed, and how the latest assignments ended.
         """
@@ -115,7 +118,8 @@ class Journal:
         with self._db.connect() as connection:
             further = [_from(connection, *last) for last in connection.execute(sa.select(closed)).all()]
             found = query.where(sa.or_(needed, *further)).order_by(JOURNAL.c.sequence)
-            return [_decoder.decode(row.body) for row in connection.execute(found)]
+            for row in connection.execution_options(yield_per=_ROWS).execute(found):
+                yield _decoder.decode(row.body)
 
     def close(self) -> None:
         """Commits what is queued and closes the database."""

@@ -291,7 +291,7 @@ def test_an_update_that_is_overwritten_under_the_readers_eyes_is_not_broken(
 def test_a_state_whose_coordinator_was_killed_is_verified(made: Path, tmp_path: Path) -> None:
     """What was written last is in the write-ahead log only."""
     journal = Journal(f"sqlite:///{shutil.copytree(made, tmp_path / 'live') / 'journal.db'}")
-    journal.append(journal.committed()[:1]).result(10)
+    journal.append(list(journal.committed())[:1]).result(10)
     killed = shutil.copytree(tmp_path / "live", tmp_path / "killed")
     journal.close()
     assert (killed / "journal.db-wal").stat().st_size

@@ -67,7 +67,7 @@ def test_what_was_decided_while_a_commit_failed_is_not_committed(
                     await asyncio.sleep(0)
 
             def committed_late() -> Any:
-                found = committed()
+                found = list(committed())
                 asyncio.run_coroutine_threadsafe(pause(), loop).result(10)
                 return found
 

@@ -184,7 +184,7 @@ def test_a_long_job_is_rebuilt_from_its_outline_and_its_open_round(
     journal.append([_submitted("other-1"), *_round("other-1", 1)[:2]]).result(10)
     journal.append([opened]).result(10)
 
-    committed = journal.committed()
+    committed = list(journal.committed())
     kinds = [type(record) for record in committed if record.job == "digits-1"]
     assert kinds.count(records.PhaseOpened) == 1
     assert kinds.count(records.ParticipationEnded) == 2, "of the last 12 records of all jobs"
@@ -212,7 +212,7 @@ def test_what_was_opened_before_the_last_closed_round_and_is_still_open_is_there
     journal.append([*after[0], ended, *(record for each in after[1:] for record in each)]).result(10)
     journal.append([_submitted("other-1"), *_round("other-1", 1), *_round("other-1", 2)]).result(10)
 
-    committed = journal.committed()
+    committed = list(journal.committed())
     job, whole = Engine(committed).book.job("digits-1"), Engine(_all(journal, "digits-1")).book.job("digits-1")
     assert job == whole
     assert [(each.version, list(each.phase.open)) for each in job.evaluations.values()] == [(since, ["b"])]

@@ -124,9 +124,9 @@ def test_a_journal_from_before_migrations_is_taken_over(old: Path) -> None:
 
 def test_what_is_written_after_an_upgrade_is_tied_to_what_was_there(old: Path) -> None:
     with closing(Journal(url(old))) as journal:
-        journal.append(journal.committed()[:1]).result(10)
+        journal.append(list(journal.committed())[:1]).result(10)
     with closing(Journal(url(old))) as journal:
-        journal.append(journal.committed()[:1]).result(10)
+        journal.append(list(journal.committed())[:1]).result(10)
     assert len(query(old, "SELECT * FROM journal")) == len(ROWS) + 2
     assert_tied(old)
 
@@ -177,7 +177,7 @@ def test_a_journal_whose_making_was_cut_short_is_made(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE meta (schema_version INTEGER NOT NULL)")
     with closing(Journal(url(path))) as journal:
-        assert journal.committed() == []
+        assert list(journal.committed()) == []
     assert query(path, "SELECT version_num FROM alembic_version") == [(_migrate.HEAD,)]
 
 
