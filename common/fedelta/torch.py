@@ -84,9 +84,9 @@ class TorchLearner(Learner):
 
     def train(self, model: torch.nn.Module, task: Task) -> TrainResult:
         """The common loop; its metric "loss" is the mean loss per example in the last epoch."""
-        loader, settings = self.loader(task), TrainSettings.of(task)
-        loss = _fit(model, loader, task, self.optimizer(model, task), self.loss, settings.epochs)
-        return TrainResult(examples=_length(self.dataset()), metrics={"loss": loss})
+        examples, settings = _length(self.dataset()), TrainSettings.of(task)
+        loss = _fit(model, self.loader(task), task, self.optimizer(model, task), self.loss, settings.epochs)
+        return TrainResult(examples=examples, metrics={"loss": loss})
 
     @torch.no_grad()
     def mean_loss(self, model: torch.nn.Module, task: Task) -> float:

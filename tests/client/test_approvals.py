@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from click.testing import CliRunner, Result
 
 from fedelta.errors import ConfigError
@@ -112,6 +113,22 @@ def test_an_approval_outlives_the_client_and_covers_what_was_approved(tmp_path: 
             assert await declined(fake) == DENIED
 
     asyncio.run(scenario())
+
+
+def test_an_approval_is_of_the_plan_as_well(tmp_path: Path) -> None:
+    """Its parts decide what leaves the site beside the update, such as the loss on the local data."""
+    approvals = Approvals(tmp_path)
+    approvals.decide(ASKED, "approved")
+    assert approvals.decision(ASKED) == "approved"
+    planned = asked(plan={"facts": ["loss"]})
+    assert approvals.decision(planned) == "waiting"
+    assert any('{"facts": ["loss"]}' in line for line in describe(planned))
+
+
+def test_approvals_from_before_there_were_plans_still_hold() -> None:
+    """What the digest was then: of learner, [train] and [model.arguments]."""
+    words = json.dumps(["digits:Digits", {"lr": 0.1}, {"hidden": 32}], sort_keys=True)
+    assert ASKED.digest == blake3(words.encode()).hexdigest()
 
 
 @contextmanager

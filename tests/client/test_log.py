@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from blake3 import blake3
@@ -180,6 +181,20 @@ def test_the_log_is_a_table_with_sums(spool: Path) -> None:
     assert other.endswith("unknown")
     assert total == "left the site: 1 registration, 2 updates; 3.05 kB"
     assert total_fetched == "fetched: 1 model; 4 MB"
+
+
+def test_what_comes_of_a_plan_is_in_the_log(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.jsonl", "localhost:8470") as ledger:
+        for shared in (False, True):
+            ledger.receive(job="digits-1", round=3, version=2, digest="cd" * 32, bytes=4_000_000, shared=shared)
+        with ledger.sending(msgspec.structs.replace(UPDATE, facts={"steps": 12.5})):
+            pass
+    _, model, state, update, _, fetched = log(tmp_path).stdout.splitlines()
+    assert "fetched model 2" in model
+    assert "fetched state 2" in state
+    assert "loss 0.25" in update
+    assert "steps 12.5" in update
+    assert fetched == "fetched: 1 model, 1 state; 8 MB"
 
 
 def test_the_log_of_one_job(spool: Path) -> None:

@@ -1,11 +1,17 @@
 """Algorithms on parabolas, against what their papers' recursions come to; REFERENCES.md has the values."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
 
+from fedelta.torch import TorchLearner
 from tests.plans.federation import Federation
 from tests.plans.quadratics import Descending, Solving
 
@@ -73,3 +79,53 @@ def test_feddyn_is_at_rest_at_the_optimum(tmp_path: Path) -> None:
     assert federation.model["x"][0] == pytest.approx(optimum, abs=1e-12)
     gradients = [load_file(federation.state(name))["feddyn.gradient/x"][0] for name in "ab"]
     assert gradients == pytest.approx([optimum, 10 * (optimum - 1)], abs=1e-12)
+
+
+class Regression(TorchLearner):
+    """Least squares on points of its own."""
+
+    def __init__(self, seed: int, examples: int, dtype: torch.dtype) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.x = torch.randn(examples, 4, dtype=torch.float64, generator=generator).to(dtype)
+        self.y = torch.randn(examples, dtype=torch.float64, generator=generator).to(dtype)
+
+    def model(self) -> nn.Module:
+        return nn.Linear(4, 1, bias=False, dtype=self.x.dtype)
+
+    def dataset(self) -> Dataset[Any]:
+        return TensorDataset(self.x, self.y)
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        inputs, targets = batch
+        return nn.functional.mse_loss(model(inputs).squeeze(1), targets)
+
+
+ONE_STEP = '[train]\nlr = 0.1\nbatch_size = "all"\n'
+
+
+def centrally(clients: Collection[Regression], start: np.ndarray, rounds: int) -> np.ndarray:
+    """Gradient descent on all examples in one place, in float64."""
+    x, y = (np.concatenate([getattr(each, name).double().numpy() for each in clients]) for name in "xy")
+    weight: np.ndarray = start.astype(np.float64)[0]
+    for _ in range(rounds):
+        weight = weight - 0.1 * 2 / len(y) * x.T @ (x @ weight - y)
+    return weight
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 4e-16), (torch.float32, 1e-6)])
+def test_fedavg_with_one_full_step_is_gradient_descent(tmp_path: Path, dtype: torch.dtype, tolerance: float) -> None:
+    """McMahan et al. 2017, section 2: weighted by examples, it is that on all data. Values are of the order of 1."""
+    clients = {name: Regression(seed, 5 * (seed + 1), dtype) for seed, name in enumerate("abc")}
+    federation = Federation(tmp_path, clients, ONE_STEP)
+    start = federation.model["weight"]
+    federation.rounds(200)
+    difference = np.abs(federation.model["weight"][0] - centrally(clients.values(), start, 200)).max()
+    assert difference <= tolerance
+
+
+def test_the_plain_mean_is_not(tmp_path: Path) -> None:
+    clients = {name: Regression(seed, 5 * (seed + 1), torch.float64) for seed, name in enumerate("abc")}
+    federation = Federation(tmp_path, clients, ONE_STEP + '[aggregator]\nname = "uniform"')
+    start = federation.model["weight"]
+    federation.rounds(50)
+    assert np.abs(federation.model["weight"][0] - centrally(clients.values(), start, 50)).max() > 0.01
