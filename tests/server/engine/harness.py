@@ -34,6 +34,7 @@ class Harness:
         self.folds += [effect for effect in step.effects if isinstance(effect, effects.Fold)]
         invariants.check(self.engine, self.now)
         invariants.check_nobody_overtaken(self.engine, step.records, self.now)
+        invariants.check_decided_in_time(self.engine, step.records)
         self.check_rebuilt()
         return step
 

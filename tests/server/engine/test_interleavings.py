@@ -23,11 +23,19 @@ BUFFERS = (
     "fraction = 0.5\nbuffer = 2",
 )
 COHORTS = ("clients = 3", "clients = 2\nover_select = 1.5", "clients = 2", "fraction = 0.5\nover_select = 1.5", "")
+STOPS = (
+    "",
+    'name = "convergence"\nnorm = 0.5\nrounds = 2',
+    'name = "target"\nat_least = 0.4',
+    'name = "patience"\nrounds = 1',
+)
 JOB: dict[str, Any] = {
     "init": st.booleans(),
     "clients": st.sampled_from(COHORTS) | st.sampled_from(BUFFERS),
     "quorum": st.integers(1, 2),
     "every": st.integers(0, 2),
+    "lag": st.integers(0, 2),
+    "stop": st.sampled_from(STOPS),
     "north": st.booleans(),
 }
 """What a job is like."""
@@ -62,13 +70,13 @@ class Federation(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.h.engine.book.jobs) < 2)
     @rule(**JOB)
-    def submit(self, init: bool, clients: str, quorum: int, every: int, north: bool) -> None:
+    def submit(self, init: bool, clients: str, quorum: int, every: int, lag: int, stop: str, north: bool) -> None:
         needed = 1 if "buffer" in clients else quorum
         rounds = f'max = 3\n{clients}\nmin_clients = {quorum}\nmin_updates = {needed}\nattempts = 2\ndeadline = "100s"'
         text = toml(
             job='labels = ["site=north"]' if north else "share = 2",
             rounds=rounds,
-            rest=f"[evaluate]\nevery = {every}",
+            rest=f"[evaluate]\nevery = {every}\nlag = {lag}\n" + (f"[[stop]]\n{stop}\n" if every and stop else ""),
             init="m.safetensors" if init else "first-client",
         )
         self.h.submit(text, INITIAL if init else None)
@@ -191,6 +199,7 @@ class Federation(RuleBasedStateMachine):
             for record in self.h.journal
             if isinstance(record, records.RoundFailed)
         }
+        lost = self._given_up()
         assert all(count == 1 for count in self.folded.values())
         for record in self.h.journal:
             if not isinstance(record, records.ParticipationEnded):
@@ -203,33 +212,50 @@ class Federation(RuleBasedStateMachine):
             waits = job.round is not None and (job.id, job.round.number, job.round.attempt) == attempt
             waits |= job.buffer is not None and record in [each.record for each in job.buffer.held]
             folded = (*attempt, part.client) in self.folded
-            assert folded or waits or (attempt in failed and job.buffer is None) or job.state.ended
+            given_up = (*attempt, part.client) in lost if record.number else attempt in failed
+            assert folded or waits or given_up or job.state.ended
             self._check_fate(record, folded=folded, waits=waits)
 
-    @invariant()
-    def versions_are_made_in_the_order_of_acceptance(self) -> None:
-        """Of asynchronous jobs: all accepted updates one after the other, so many for each version."""
+    def _given_up(self) -> set[tuple[str, int, int, str]]:
+        """The accepted updates of asynchronous jobs that ended without them.
+
+        Of the others so many make each version, one after the other.
+        """
+        found: set[tuple[str, int, int, str]] = set()
         for job in self.h.engine.book.jobs.values():
-            mine = [each for each in self.h.journal if each.job == job.id and job.buffer is not None]
-            ended = [each for each in mine if isinstance(each, records.ParticipationEnded) and each.number]
-            assert [each.number for each in ended] == list(range(1, len(ended) + 1))
-            made = [each for each in mine if isinstance(each, records.VersionMade) and each.version]
-            sources = [(name, *where) for each in made for name, where in zip(each.clients, each.sources, strict=True)]
-            accepted = [(each.participation.client, each.round, each.attempt) for each in ended]
-            assert sources == accepted[: len(sources)]
-            assert all(len(each.clients) == job.spec.rounds.buffer for each in made)
+            if job.buffer is not None:
+                found |= _given_up([each for each in self.h.journal if each.job == job.id], job.buffer.size)
+        return found
 
     def _check_fate(self, record: records.ParticipationEnded, *, folded: bool, waits: bool) -> None:
         """What the client would hear of its update."""
         client = record.participation.client
         told = self.h.engine.book.fate(client, f"{record.job}.{record.round}.{record.attempt}.train.{client}")
         latest = max((key for key in self.folded if (key[0], key[3]) == (record.job, client)), default=None)
-        if folded and record.number:
+        if folded and record.number:  # even where its client gave others since
             assert told is True, "of asynchronous rounds all are known"
         elif folded:
             assert told is (latest == (record.job, record.round, record.attempt, client))
         else:
             assert told is (None if waits else False)
+
+
+def _given_up(journal: list[records.Record], size: int) -> set[tuple[str, int, int, str]]:
+    waiting: list[tuple[str, int, int, str]] = []
+    given_up: set[tuple[str, int, int, str]] = set()
+    folded = 0
+    for record in journal:
+        if isinstance(record, records.ParticipationEnded) and record.number:
+            waiting.append((record.job, record.round, record.attempt, record.participation.client))
+            assert record.number == folded + len(waiting)
+        elif isinstance(record, records.VersionMade) and record.version:
+            made = [(record.job, *where, name) for name, where in zip(record.clients, record.sources, strict=True)]
+            assert made == waiting[:size]
+            waiting, folded = waiting[size:], folded + size
+        elif isinstance(record, records.JobStateChanged) and record.state.ended:
+            given_up.update(waiting)
+            waiting.clear()
+    return given_up
 
 
 TestFederation = Federation.TestCase

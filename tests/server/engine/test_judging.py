@@ -190,7 +190,7 @@ def test_an_aggregator_that_needs_many_updates_makes_rounds_need_them() -> None:
 def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The package of a part is not installed."""
 
-    def plan_of(spec: object) -> object:
+    def plan_of(_: object) -> object:
         raise ConfigError("aggregator.name = 'mine' is not known")
 
     with monkeypatch.context() as patched:
