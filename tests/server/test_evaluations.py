@@ -45,7 +45,8 @@ def closed(number: int, **metrics: float) -> records.RoundClosed:
 @pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 20, 101])
 def test_a_spread_is_what_numpy_says(count: int) -> None:
     """The nearest rank is numpy's `inverted_cdf`: definition 1 of Hyndman and Fan (1996), "Sample quantiles"."""
-    values = [random.Random(count).uniform(-1, 1) for _ in range(count)]
+    drawn = random.Random(count)
+    values = [drawn.uniform(-1, 1) for _ in range(count)]
     found = spread(values)
     assert (found.min, found.max) == (np.min(values), np.max(values))
     assert found.median == pytest.approx(np.median(values), rel=1e-15)
