@@ -3,6 +3,8 @@
 from collections import Counter, OrderedDict, defaultdict
 from functools import singledispatchmethod
 
+import msgspec
+
 from fedelta.config import parse_job
 from fedelta.errors import NotFoundError
 from fedelta_server.engine import records
@@ -114,6 +116,13 @@ class Book:
             job.buffer.try_anew()
         elif job.buffer is not None and record.state.ended:
             job.buffer.clear()
+            self._give_up_unfolded(job)
+
+    def _give_up_unfolded(self, job: Job) -> None:
+        """Forgets the numbers of updates that are in no version of a job that has ended: it may go on, with others."""
+        for key, ended in list(self.endings.items()):
+            if ended.job == job.id and ended.number > job.updates_folded:
+                self.endings[key] = msgspec.structs.replace(ended, number=0)
 
     @apply.register
     def _(self, record: records.JobExtended) -> None:
