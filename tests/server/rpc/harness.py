@@ -136,6 +136,18 @@ class Client:
         found: pb.Assignment = response.assignment
         return found
 
+    async def finish(self, *accuracies: float) -> None:
+        """Does all work of a job alone: each round adds 1 to every value, version n is of the n-th accuracy.
+
+        An accuracy of 0 is that of a version which is not evaluated.
+        """
+        for _ in range(len(accuracies) + sum(map(bool, accuracies))):
+            work = await self.work()
+            if work.kind == pb.ASSIGNMENT_KIND_EVALUATE:
+                await self.evaluated(work.id, accuracy=accuracies[work.round - 1])
+            else:
+                await self.push(work.id, update_file(1.0))
+
     def header(self, assignment: str, data: bytes, **changed: Any) -> pb.PushUpdateRequest:
         given: dict[str, Any] = {"session_id": self.session, "assignment_id": assignment, "digest": digest_of(data)}
         given |= {"length": len(data), "examples": 10, "train_seconds": 0.5, **changed}

@@ -182,16 +182,19 @@ def test_a_watch_tells_everything_in_order_and_ends_with_the_job(tmp_path: Path)
                 "phase_opened",
                 "participation_ended",
                 "version_made",
+                "round_closed",
                 "phase_opened",
                 "participation_ended",
-                "round_closed",
+                "evaluation_closed",
                 "state_changed",
             ]
             states = [event.state_changed.state for event in events if event.HasField("state_changed")]
             assert states == [admin.JOB_STATE_QUEUED, admin.JOB_STATE_RUNNING, admin.JOB_STATE_FINISHED]
             assert list(events[2].phase_opened.clients) == ["site-1"]
-            assert events[6].participation_ended.participation.metrics["accuracy"] == 0.5
-            assert events[7].round_closed.round == (await system.job(job_id)).rounds[0]
+            assert events[7].participation_ended.participation.metrics["accuracy"] == 0.5
+            job = await system.job(job_id)
+            assert events[5].round_closed.round.digest == job.rounds[0].digest
+            assert events[8].evaluation_closed.evaluation == job.evaluations[0]
             sequences = [event.sequence for event in events]
             assert sequences == sorted(set(sequences))
             assert await system.watch(job_id, after=sequences[3]) == events[4:]

@@ -39,10 +39,7 @@ async def run_rounds(system: System, client: Client, *accuracies: float) -> str:
     """A job of one client that adds 1 in each round; version n is the initial model plus n."""
     every = 1 if accuracies[0] else 0
     job_id = await system.submit(job_toml(f"max = {len(accuracies)}\nclients = 1", evaluate=every))
-    for accuracy in accuracies:
-        await client.push((await client.work()).id, update_file(1.0))
-        if accuracy:
-            await client.evaluated((await client.work()).id, accuracy=accuracy)
+    await client.finish(*accuracies)
     await system.watch(job_id)
     return job_id
 

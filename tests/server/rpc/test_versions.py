@@ -51,19 +51,11 @@ def test_the_best_version(evaluate: EvaluateConfig, measured: list[dict[str, flo
     assert best_version(evaluate, dict(enumerate(measured, 1))) == best
 
 
-async def finish_round(client: Client, accuracy: float | None = None) -> None:
-    """The job's only client adds 1 to every value."""
-    await client.push((await client.work()).id, update_file(1.0))
-    if accuracy is not None:
-        await client.evaluated((await client.work()).id, accuracy=accuracy)
-
-
 async def finished(system: System) -> tuple[Client, str]:
     """A job of three rounds, of which the second was best."""
     client = await system.joined("site-1")
     job_id = await system.submit(job_toml("max = 3\nclients = 1", evaluate=1))
-    for accuracy in (0.5, 0.9, 0.7):
-        await finish_round(client, accuracy)
+    await client.finish(0.5, 0.9, 0.7)
     await system.watch(job_id)
     return client, job_id
 
@@ -92,7 +84,7 @@ def test_a_job_that_was_not_evaluated_has_no_best_version(tmp_path: Path) -> Non
         async with running(tmp_path) as system:
             client = await system.joined("site-1")
             job_id = await system.submit(job_toml("max = 1\nclients = 1", evaluate=0))
-            await finish_round(client)
+            await client.finish(0.0)
             await system.watch(job_id)
             assert not (await system.job(job_id)).HasField("best_version")
             error = await failure(system.download(job_id, version_name="best"))
@@ -101,7 +93,7 @@ def test_a_job_that_was_not_evaluated_has_no_best_version(tmp_path: Path) -> Non
             other = await system.submit(
                 job_toml("max = 1\nclients = 1", evaluate=1).replace("every", 'metric="auc"\nevery')
             )
-            await finish_round(client, 0.5)
+            await client.finish(0.5)
             await system.watch(other)
             error = await failure(system.download(other, version_name="best"))
             assert "report accuracy, but not auc" in error.message
@@ -122,7 +114,7 @@ def test_a_job_starts_from_another_jobs_version(tmp_path: Path, version: str, nu
             second = await submit_from(system, f"job:{job_id}@{version}")
             found = await system.job(second)
             assert (found.origin, found.initial_digest) == (f"{job_id}@{number}", digest_of(model_plus(number)))
-            await finish_round(client)
+            await client.finish(0.0)
             await system.watch(second)
             assert (await system.download(second))[1] == model_plus(number + 1)
         async with running(tmp_path) as system:
@@ -181,7 +173,7 @@ def test_an_extension_outlives_the_process_and_the_rounds_before_it(tmp_path: Pa
         async with running(tmp_path) as system:
             client, job_id = await finished(system)
             await extend(system, job_id, 5)
-            await finish_round(client, 0.8)
+            await client.push((await client.work()).id, update_file(1.0))
             await system.watch(
                 job_id, until="round_closed", after=(await system.watch(job_id, until="extended"))[-1].sequence
             )
