@@ -16,7 +16,7 @@ from fedelta.learner import Learner, Task
 from fedelta.local import read_plan
 from fedelta.models import Written
 from fedelta.tensors import Schema
-from fedelta_server.aggregate import admit_model, admit_update, check_facts, check_weight, read_schema
+from fedelta_server.aggregate import admit_model, admit_update, check_facts, read_schema
 from fedelta_server.engine.words import Outcome, PhaseKind
 from fedelta_server.simulation._work import Answer, Failed, Finished, LearnerSource, Setting, Work, described
 
@@ -78,7 +78,6 @@ class Benches:
             if made is None or work.model is None:
                 admit_model(work.out, written.digest, written.length)
                 return Finished(digest=written.digest, length=written.length)
-            check_weight(made.examples)
             facts = check_facts(made.facts, self._setting.facts)
             schema = self._schema_of(work.model)
             admit_update(work.out, schema, written.digest, written.length, self._setting.shared)

@@ -64,6 +64,13 @@ class Noisy(Toward):
 class Counting(Toward):
     """Goes one further with every update of it that counted."""
 
+    stumbled = False
+
+    def stumble_once(self, _model: Model) -> None:
+        if not self.stumbled:
+            self.stumbled = True
+            raise ValueError("the scanner is off")
+
     def train(self, model: Model, task: Task) -> TrainResult:
         act = task.config.get("acts", {}).get(f"{task.client}/{task.round}")
         if act is not None:

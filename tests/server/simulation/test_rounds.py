@@ -1,5 +1,6 @@
 """What a simulated job comes to: models, failures, what learners keep, and time."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,18 @@ def test_what_a_learner_keeps_counts_when_its_update_does(tmp_path: Path) -> Non
     assert final(history) == [4.0, 4.0, 4.0]
 
 
+def test_what_a_learner_keeps_is_dropped_with_the_round(tmp_path: Path) -> None:
+    """The first attempt fails because b does: what a gave there does not count, and neither does what it kept."""
+    history = simulate(
+        job(max=1, min_updates=2, train={"acts": {"b/1": "stumble_once"}}),
+        Counting,
+        data=TWO,
+        out=tmp_path / "model.safetensors",
+    )
+    assert history.rounds[0].attempts == 2
+    assert final(history) == [1.0, 1.0, 1.0]
+
+
 def test_time_passes_as_delays_say() -> None:
     history = simulate(job(), Toward, data=TWO, delays=Scaled(Constant(2.0), {"b": 5.0}))
     assert ends(history) == [10.0, 20.0]
@@ -222,14 +235,33 @@ def test_held_out_data_is_evaluated_apart() -> None:
 
 
 def test_the_bytes_are_those_that_would_travel(tmp_path: Path) -> None:
-    out = tmp_path / "model.safetensors"
-    history = simulate(job(max=3), Toward, data=TWO, out=out)
+    """A version that a client has is not fetched again: the next round begins with what is evaluated."""
+    out, evaluations = tmp_path / "model.safetensors", []
+
+    def watch(_at: float, record: records.Record) -> None:
+        if isinstance(record, records.EvaluationClosed):
+            evaluations.append(record.bytes_down)
+
+    history = simulate(job(max=3, every=1), Toward, data=TWO, out=out, watch=watch)
     length = out.stat().st_size
     assert [closed.bytes_down for closed in history.rounds] == [2 * length] * 3
+    assert evaluations == [0, 0, 2 * length]
     update = update_schema(read_schema(out))
-    assert [closed.bytes_up for closed in history.rounds] == [
-        2 * (len(update.header(UPDATE_METADATA)) + update.data_bytes)
-    ] * 3
+    update_length = len(update.header(UPDATE_METADATA)) + update.data_bytes
+    assert [closed.bytes_up for closed in history.rounds] == [2 * update_length] * 3
+
+
+def test_files_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files = []
+
+    def watch(_at: float, record: records.Record) -> None:
+        if isinstance(record, records.RoundClosed):
+            files.append(sum(1 for path in tmp_path.rglob("*.safetensors")))
+
+    simulate(job(max=20, every=1), Counting, data=TWO, watch=watch)
+    assert files[-1] == files[5]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_record_is_heard_of() -> None:
