@@ -6,7 +6,7 @@ from typing import Any
 
 from fedelta._words import plural
 from fedelta.config import JobSpec, Part
-from fedelta.errors import ConfigError
+from fedelta.errors import ConfigError, FedeltaError
 from fedelta.local import KNOWN_FACTS
 from fedelta.parts import (
     Aggregator,
@@ -48,9 +48,21 @@ def plan_of(job: JobSpec) -> Plan:
 
     That is where a part is not installed, where a parameter is wrong, and where parts cannot work together.
     """
+    try:
+        plan = _made(job)
+        for each in _CHECKS:
+            each(plan, job)
+    except FedeltaError:
+        raise
+    except Exception as error:  # a third party's code
+        raise ConfigError(f"the job's parts do not work: {error!r}") from error
+    return plan
+
+
+def _made(job: JobSpec) -> Plan:
     aggregator: Aggregator = build(job.aggregator)
     least = max(job.rounds.buffer or job.rounds.min_updates, aggregator.least)
-    plan = Plan(
+    return Plan(
         selector=build(job.selector),
         local=build(job.local),
         aggregator=aggregator,
@@ -59,9 +71,6 @@ def plan_of(job: JobSpec) -> Plan:
         least_updates=least,
         ready_needed=job.rounds.ready_needed if job.rounds.buffer else max(job.rounds.ready_needed, least),
     )
-    for each in _CHECKS:
-        each(plan, job)
-    return plan
 
 
 def wanted_facts(plan: Plan, job: JobSpec) -> dict[str, str]:

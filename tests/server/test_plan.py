@@ -10,7 +10,20 @@ import pytest
 
 from fedelta.config import JobSpec, parse_job
 from fedelta.errors import ConfigError
-from fedelta.parts import Candidate, Draw, History, Measure, Needs, Sizing, _registry
+from fedelta.local import Plain
+from fedelta.parts import (
+    Candidate,
+    Draw,
+    History,
+    Measure,
+    Measured,
+    Needs,
+    Rule,
+    Sizing,
+    Updates,
+    Weighted,
+    _registry,
+)
 from fedelta_server.engine import events
 from fedelta_server.engine.words import JobState
 from fedelta_server.plan import Plan, plan_of
@@ -26,6 +39,9 @@ class OfFive:
     facts: ClassVar[frozenset[str]] = frozenset()
     least: int = 5
 
+    def rule(self, updates: Updates, measured: Measured) -> Rule:  # noqa: ARG002
+        return Weighted(factors=(1.0,) * len(updates))
+
 
 @dataclass(frozen=True, kw_only=True)
 class OfMood(OfFive):
@@ -35,22 +51,35 @@ class OfMood(OfFive):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sharing:
-    """A local training that shares tensors, in step, with one aggregator."""
+class Headless:
+    """An aggregator of an older protocol."""
+
+    needs: ClassVar[Needs] = Needs.EACH
+    measures: ClassVar[frozenset[Measure]] = frozenset()
+    facts: ClassVar[frozenset[str]] = frozenset()
+    least: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharing(Plain):
+    """A local training that shares tensors, in step."""
 
     shared: ClassVar[tuple[str, ...]] = ("control",)
-    facts: ClassVar[frozenset[str]] = frozenset()
-    keeps_state: ClassVar[bool] = False
     synchronous: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choosy:
+class Shaky(Plain):
+    """A local training whose check is wrong."""
+
+    def check(self, job: JobSpec) -> None:
+        raise ZeroDivisionError(job.job.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choosy(Plain):
     """A local training that works with one aggregator and one number of epochs."""
 
-    shared: ClassVar[tuple[str, ...]] = ()
-    facts: ClassVar[frozenset[str]] = frozenset()
-    keeps_state: ClassVar[bool] = False
     requires: ClassVar[dict[str, tuple[str, ...]]] = {"aggregator": ("mean", "uniform")}
 
     def check(self, job: JobSpec) -> None:
@@ -62,8 +91,8 @@ class Choosy:
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """These parts are installed as well."""
     more: dict[str, dict[str, type]] = {
-        "aggregator": {"of-five": OfFive, "of-mood": OfMood},
-        "local": {"sharing": Sharing, "choosy": Choosy},
+        "aggregator": {"of-five": OfFive, "of-mood": OfMood, "headless": Headless},
+        "local": {"sharing": Sharing, "choosy": Choosy, "shaky": Shaky},
         "selector": {"wayward": Wayward},
         "stop": {"moody": Moody},
     }
@@ -132,6 +161,8 @@ REFUSED = [
     ('[aggregator]\nname = "of-mood"', "", "aggregator 'of-mood' wants to know 'mood' .* 'loss' and 'steps'"),
     (CHOOSY + OF_FIVE, "", r"'choosy' does not work with aggregator 'of-five'; say \[aggregator\] name = 'mean' or"),
     (CHOOSY + "[train]\nepochs = 2", "", "local 'choosy' takes train.epochs = 1"),
+    ('[aggregator]\nname = "headless"', "", r"'headless' \(.*Headless\) is no aggregator: it has no 'rule'"),
+    ('[local]\nname = "shaky"', "", "the job's parts do not work: ZeroDivisionError"),
     (SHARING, "clients = 8\nbuffer = 4", "local 'sharing' works in synchronous rounds only, .* drop rounds.buffer"),
     (POISSON, "clients = 4", "selector 'poisson' .* rounds.clients does too"),
     (POISSON, "buffer = 4", "selector 'poisson' .* rounds.buffer does too"),

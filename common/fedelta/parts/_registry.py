@@ -18,6 +18,11 @@ from fedelta.config import (
 )
 from fedelta.config._bind import nearest
 from fedelta.errors import ConfigError
+from fedelta.parts._aggregation import Aggregator
+from fedelta.parts._local import LocalTraining
+from fedelta.parts._optimization import Schedule, ServerOptimizer
+from fedelta.parts._selection import Selector
+from fedelta.parts._stopping import StopRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,8 @@ class Slot:
     """What a job file has for it."""
     group: str
     """The entry points in which parts for it are found."""
+    protocol: type
+    """What a part for it must have."""
 
     @property
     def name(self) -> str:
@@ -41,14 +48,14 @@ class Slot:
 
 
 SLOTS: Mapping[str, Slot] = {
-    kind.SLOT: Slot(kind=kind, group=f"fedelta.{group}")
-    for kind, group in (
-        (SelectorPart, "selectors"),
-        (LocalPart, "local_training"),
-        (AggregatorPart, "aggregators"),
-        (ServerOptimizerPart, "server_optimizers"),
-        (SchedulePart, "schedules"),
-        (StopPart, "stop_rules"),
+    kind.SLOT: Slot(kind=kind, group=f"fedelta.{group}", protocol=protocol)
+    for kind, group, protocol in (
+        (SelectorPart, "selectors", Selector),
+        (LocalPart, "local_training", LocalTraining),
+        (AggregatorPart, "aggregators", Aggregator),
+        (ServerOptimizerPart, "server_optimizers", ServerOptimizer),
+        (SchedulePart, "schedules", Schedule),
+        (StopPart, "stop_rules", StopRule),
     )
 }
 """All slots by name."""
@@ -91,4 +98,18 @@ def build(part: Part, key: str = "") -> Any:
     `key`: what errors call the part's table; empty: the slot's name.
     """
     slot = slot_of(part)
-    return bind_part(find(slot, part.name, key), part.parameters, key or slot.name)
+    made: Any = bind_part(find(slot, part.name, key), part.parameters, key or slot.name)
+    missing = [name for name in _members(slot.protocol) if not hasattr(made, name)]
+    if missing:
+        what = f"part {part.name!r} ({known(slot)[part.name].value})"
+        raise ConfigError(
+            f"{what} is no {slot.name}: it has no {missing[0]!r}; see fedelta.parts.{slot.protocol.__name__}"
+        )
+    return made
+
+
+@functools.cache
+def _members(protocol: type) -> tuple[str, ...]:
+    """The names of what a protocol declares."""
+    methods = [name for name in vars(protocol) if not name.startswith("_")]
+    return (*protocol.__annotations__, *methods)
