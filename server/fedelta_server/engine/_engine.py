@@ -51,7 +51,10 @@ class Engine:
     def handle(self, event: events.Event) -> Step:
         """Takes an event. Raises a `FedeltaError`, and changes nothing durable, where the event is refused."""
         self._work.step = step = Step()
+        returns = isinstance(event, events.SessionEvent) and not self.clients.of_session(event.session).live(event.at)
         self._handle(event)
+        if returns:
+            self._rounds.open_all(event.at)
         self._work.arrange(event.at)
         return step
 
@@ -135,10 +138,7 @@ class Engine:
 
     @_handle.register
     def _(self, event: events.PollStarted) -> None:
-        was_live = self.clients.of_session(event.session).live(event.at)
         self.clients.heard(event).polls += 1
-        if not was_live:
-            self._rounds.open_all(event.at)
 
     @_handle.register
     def _(self, event: events.PollEnded) -> None:

@@ -411,3 +411,16 @@ def test_a_restart_between_the_last_update_and_the_new_version_folds_again() -> 
     assert h.folds[0].base == INITIAL
     h.fold()
     assert h.job(job).state is JobState.FINISHED
+
+
+def test_any_sign_of_life_brings_a_client_back() -> None:
+    h = Harness()
+    h.join("ada", "bob")
+    first = h.submit(toml(rounds="max = 1\nclients = 1"))
+    h.update(next(h.job(first).open_assignments()).client)
+    h.fold()
+    h.send(events.PollEnded(at=h.now, session=session("bob"), disconnected=True))
+    other = h.submit(toml(rounds="max = 1\nclients = 2"))
+    assert h.job(other).state is JobState.QUEUED
+    assert h.take("bob").phase is PhaseKind.EVALUATE
+    assert h.job(other).state is JobState.RUNNING
