@@ -43,7 +43,7 @@ def _facts(info: JobInfo) -> Iterator[tuple[str, str]]:
     yield "rounds", f"{info.rounds_done} of {info.rounds_max}{_pace(info)}"
     if info.rounds:
         up = sum(each.bytes_up for each in info.rounds)
-        down = sum(each.bytes_down for each in (*info.rounds, *info.evaluations))
+        down = sum(each.bytes_down for each in info.rounds) + sum(each.bytes_down for each in info.evaluations)
         yield "traffic", f"{size(up)} up  {size(down)} down"
     if info.rounds or info.initial_digest:
         yield "model", _version(info, info.rounds[-1].number if info.rounds else 0)

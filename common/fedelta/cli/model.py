@@ -188,8 +188,11 @@ def _show_versions(info: "JobInfo", as_json: bool) -> None:
     if as_json:
         print_json([_plain(info, number, digest) for number, digest in _digests(info)])
         return
-    marks = {**dict.fromkeys(info.pruned_versions, "pruned"), info.best_version: "best"}
-    rows = [(str(each), short(digest), results(info, each), marks.get(each, "")) for each, digest in _digests(info)]
+    pruned, best = set(info.pruned_versions), info.best_version
+    rows = [
+        (str(each), short(digest), results(info, each), "best" if each == best else "pruned" * (each in pruned))
+        for each, digest in _digests(info)
+    ]
     print_table(("version", "digest", "metrics", ""), rows, f"{info.id} has no model yet")
 
 

@@ -33,10 +33,10 @@ async def evaluated(client: Client, version: int, accuracy: float) -> None:
     await client.evaluated(work.id, accuracy=accuracy)
 
 
-def ask(system: System, job_id: str, *versions: int) -> "asyncio.Future[admin.EvaluateJobResponse]":
-    return asyncio.ensure_future(
-        system.operator.EvaluateJob(admin.EvaluateJobRequest(job_id=job_id, versions=versions))
-    )
+async def ask(system: System, job_id: str, *versions: int) -> admin.EvaluateJobResponse:
+    request = admin.EvaluateJobRequest(job_id=job_id, versions=versions)
+    response: admin.EvaluateJobResponse = await system.operator.EvaluateJob(request)
+    return response
 
 
 def kinds(events: list[admin.JobEvent], *wanted: str) -> list[str | None]:
@@ -49,7 +49,7 @@ def test_a_round_is_closed_before_its_version_is_evaluated_and_has_the_metrics_a
             judge = await central(system)
             client = await system.joined("site-1")
             job_id = await system.submit(job_toml("max = 2\nclients = 1", evaluate=1))
-            told = []
+            told: list[admin.JobEvent] = []
             for round_ in (1, 2):
                 await trained(client, round_)
                 told += await system.watch(job_id, "round_closed", after=told[-1].sequence if told else 0)
