@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedelta.errors import LearnerError, PayloadError
+from fedelta.errors import LearnerError
 from fedelta.learner import Learner
 from fedelta.local import Tensors
-from fedelta.models import LEARNER, PERSONAL, Own, array_source, read_sections, write_sections
+from fedelta.models import LEARNER, PERSONAL, Own, Source, array_source, read_sections, write_sections
 from fedelta.parts import LocalTraining
 
 Sections = Mapping[str, Tensors]
@@ -57,15 +57,12 @@ class Kept:
         said = learner.durable_state() if is_durable(learner) else None
         if said is None and not own.keeps and not part.keeps_state:
             return False
-        try:
-            sections = {LEARNER: array_source(self.sections.get(LEARNER, {}) if said is None else said)}
-            if own.keeps:
-                sections[PERSONAL] = own.personal
-            if part.keeps_state:
-                sections |= {f"{name}.{each}": array_source(tensors) for each, tensors in keep.items()}
-            write_sections(sections, self.files.save)
-        except (LearnerError, PayloadError) as error:
-            raise LearnerError(f"durable_state(): {error}") from None
+        sections = {LEARNER: array_source(self.sections.get(LEARNER, {})) if said is None else _said_by_learner(said)}
+        if own.keeps:
+            sections[PERSONAL] = own.personal
+        if part.keeps_state:
+            sections |= {f"{name}.{each}": array_source(tensors) for each, tensors in keep.items()}
+        write_sections(sections, self.files.save)
         return True
 
     def give_back(self, learner: Learner) -> None:
@@ -73,6 +70,15 @@ class Kept:
         if is_durable(learner):
             state: Mapping[str, Any] = self.sections.get(LEARNER, {})
             learner.load_durable_state(state)
+
+
+def _said_by_learner(state: Mapping[str, Any]) -> Source:
+    try:
+        source = array_source(state)
+        source.cells(writable=False)
+    except LearnerError as error:
+        raise LearnerError(f"durable_state(): {error}") from None
+    return source
 
 
 def is_durable(learner: Learner) -> bool:

@@ -140,6 +140,7 @@ class Workbench:
             began = time.perf_counter()
             done = part.train(site)
             seconds = time.perf_counter() - began
+        self._check_own(built)
         examples, metrics = checked(done.result, TrainResult, "train")
         given = given_by(done, part.shared, site.tensors)
         written = built.bound.state.write_delta(model, out, given=given, shared=part.shared)
@@ -184,6 +185,14 @@ class Workbench:
             model = _build(self._learner, arguments, plan)
             self._built = _Built(key=wanted, model=model, bound=_bind(model, plan))
         return self._built
+
+    def _check_own(self, built: _Built) -> None:
+        """What does not travel must be as it was built; a model of which it is not is built anew next time."""
+        try:
+            built.bound.own.check()
+        except LearnerError:
+            self._built = None
+            raise
 
     def _part(self, plan: ClientPlan) -> LocalTraining:
         """The plan's part of [local]."""

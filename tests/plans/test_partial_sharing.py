@@ -168,6 +168,25 @@ def test_only_what_is_trained_travels(tmp_path: Path) -> None:
             torch.testing.assert_close(begun[name], built[name], msg=name)
 
 
+def test_what_nobody_trains_must_stay_as_it_is(tmp_path: Path) -> None:
+    """It does not travel, so the clients' models would differ and nobody would see it."""
+
+    class Thawing(Running):
+        def train(self, model: Any, task: Task) -> TrainResult:
+            if len(self.begun) == 1:
+                with torch.no_grad():
+                    model.body.weight.mul_(2)
+            return super().train(model, task)
+
+    learner = Thawing(0.0, Adapted)
+    federation = Federation(tmp_path, {"a": learner}, model_table='tensors = "trainable"')
+    federation.round()
+    with pytest.raises(LearnerError, match=r"train\(\) changed 'body.weight'.*requires_grad"):
+        federation.round()
+    federation.round()
+    torch.testing.assert_close(learner.begun[2]["body.weight"], learner.begun[0]["body.weight"])
+
+
 def test_a_first_client_and_model_init_make_the_same_file(tmp_path: Path) -> None:
     plan = ClientPlan(tensors="trainable", seed=7)
     Workbench(Running(0.0, Adapted)).initialize(Task(seed=7), tmp_path / "one", plan=plan)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedelta.models._arrays import array_source, on_cpu, read_arrays
 from fedelta.models._bind import bind_model, is_torch_module
+from fedelta.models._cells import Source
 from fedelta.models._files import Written
 from fedelta.models._given import Given
 from fedelta.models._sections import LEARNER, PERSONAL, read_sections, write_sections
@@ -33,6 +34,7 @@ __all__ = [
     "Given",
     "ModelState",
     "Own",
+    "Source",
     "Split",
     "Written",
     "array_source",

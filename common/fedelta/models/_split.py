@@ -60,8 +60,11 @@ class Bound:
 class Own:
     """Tensors of a model that are not the job's: begun as the model was built, which must be from the job's seed."""
 
-    def __init__(self, source: Source, split: Split) -> None:
+    def __init__(self, model: object, source: Source, split: Split) -> None:
         self.names = split.others
+        self._model = model
+        self._untrained = split.others - split.personal - split.constant
+        self._writes = self._count_writes()
         self.personal = Selected(source, split.personal)
         self._all = Selected(source, split.personal | split.constant)
         self._first = {name: cell.read(0, _count(cell)).copy() for name, cell in _cells(self._all).items()}
@@ -70,6 +73,26 @@ class Own:
     def keeps(self) -> bool:
         """Whether there are personal tensors."""
         return bool(self.personal.names)
+
+    def check(self) -> None:
+        """Raises `LearnerError` where a parameter that nobody trains was changed since the model was built.
+
+        It would differ from other clients' from now on, and nobody would see it: it does not travel.
+        """
+        now = self._count_writes()
+        changed = next((name for name, count in self._writes.items() if now.get(name) != count), None)
+        if changed is not None:
+            raise LearnerError(
+                f"train() changed {changed!r}, which model() gave as not to be trained; with model.tensors = "
+                '"trainable" it does not travel. Let model() set requires_grad of all that is trained'
+            )
+
+    def _count_writes(self) -> dict[str, int]:
+        if not self._untrained or not is_torch_module(self._model):
+            return {}
+        from fedelta.models._torch import writes
+
+        return writes(self._model, self._untrained)
 
     def restore(self, kept: Mapping[str, Array]) -> None:
         """Puts personal tensors to what was kept of them, all others to what they were when the model was built.
@@ -85,8 +108,8 @@ def bind_split(model: object, split: Split | None) -> Bound:
     """Binds a model. `split`: from `split_model`; None: all of it is the job's. Raises `LearnerError`."""
     source = source_of(model)
     if split is None:
-        return Bound(state=BlockState(source), own=Own(source, Split(job=frozenset())))
-    return Bound(state=BlockState(Selected(source, split.job)), own=Own(source, split))
+        return Bound(state=BlockState(source), own=Own(model, source, Split(job=frozenset())))
+    return Bound(state=BlockState(Selected(source, split.job)), own=Own(model, source, split))
 
 
 def bind_named(model: object, path: Path) -> ModelState:

@@ -56,6 +56,12 @@ def trained_names(module: torch.nn.Module) -> frozenset[str]:
     return frozenset(found)
 
 
+def writes(module: torch.nn.Module, names: frozenset[str]) -> dict[str, int]:
+    """How often each of these parameters was written to, as torch counts it for autograd."""
+    named = module.named_parameters(remove_duplicate=False)
+    return {name: each._version for name, each in named if name in names}
+
+
 class DeviceCell:
     """A tensor in the memory of an accelerator: blocks of it go through this process's memory."""
 
