@@ -87,7 +87,8 @@ class Maker:
         with np.errstate(over="ignore", invalid="ignore"):
             self._step(model, first)
             self._check(model, self.segment.dtype.update, first)
-            np.subtract(model, before, out=squares, dtype=np.float64)
+            # Differences in float32 are exact to seven digits; only their squares need more.
+            np.copyto(squares, np.subtract(model, before, out=before))
             np.multiply(squares, squares, out=squares)
         return Made(self._store(model, first, at), squares)
 
