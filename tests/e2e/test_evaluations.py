@@ -144,3 +144,18 @@ def test_the_evaluator_comes_back_when_it_dies_and_dies_with_the_coordinator(run
     assert running.coordinator.wait() == 0
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert alive == []
+
+
+def test_without_its_evaluator_a_coordinator_goes_on(running: Federation) -> None:
+    coordinator = running.start_coordinator("--evaluator", "nowhere:Nothing")
+    coordinator.wait_for("nowhere")
+    coordinator.wait_for("the central evaluator ended with exit code 2; starting it again in 1.00 s")
+    coordinator.wait_for("starting it again in 2.00 s")
+    with AdminClient(running.server) as admin:
+        assert admin.list() == ()
+
+
+def test_data_for_an_evaluator_needs_one(running: Federation) -> None:
+    refused = fedelta("server", "--state", running.folder / "state", "--evaluator-data", running.folder)
+    assert refused.returncode == 2
+    assert "needs an evaluator" in refused.stderr
