@@ -62,6 +62,12 @@ PLANS: dict[str, dict[str, dict[str, Any]]] = {
     "fednova": {"local": {"name": "fednova"}, "aggregator": {"name": "fednova"}},
     "adam": {"server_optimizer": {"name": "adam", "lr": 0.05}},
     "scaffold": {"local": {"name": "scaffold"}},
+    "feddyn": {
+        "model": {"init": "first-client", "personal": ["*bias"]},
+        "local": {"name": "feddyn", "alpha": 0.1},
+        "aggregator": {"name": "uniform"},
+        "server_optimizer": {"name": "feddyn", "alpha": 0.1},
+    },
 }
 """Each with something that must get to clients or come from them, or lie beside the model."""
 
