@@ -131,6 +131,7 @@ def test_a_restarted_coordinator_asks_for_no_update_twice(tmp_path: Path) -> Non
             mean = (1 * 4.0 + 3 * 8.0) / 4
             await assert_done(system, job_id, 1.0 + mean)
             assert [closed.number for closed in (await system.job(job_id)).rounds] == [1, 2]
+            await system.settle()
             assert list((tmp_path / "updates" / job_id).iterdir()) == []
 
     run(scenario)
