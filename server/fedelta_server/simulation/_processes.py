@@ -17,11 +17,16 @@ _EXIT_SECONDS = 5.0
 """A process that is done and does not end within this is made to."""
 
 
+_GUARD = 'A script that simulates with several workers does so below `if __name__ == "__main__":`, as each imports it.'
+
+
 @dataclass
 class _Worker:
     process: BaseProcess
     line: Connection
     doing: Work | None = None
+    begun: bool = False
+    """Whether it has answered, ever."""
     homes: set[int] = field(default_factory=set)
     """The clients whose learners it has, or had."""
 
@@ -109,6 +114,7 @@ class Processes:
             said: Answer | FedeltaError = worker.line.recv()
         except (EOFError, OSError):
             raise LearnerError(self._death(worker, worker.doing)) from None
+        worker.begun = True
         if isinstance(said, FedeltaError):
             raise said
         if worker.doing.id in self._dropped:
@@ -121,8 +127,10 @@ class Processes:
         worker.process.join(_EXIT_SECONDS)
         code = worker.process.exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return f"the process that worked for client {work.client!r} (round {work.round}, {work.phase}) {how}{hint}"
+        what = f"the process that worked for client {work.client!r} (round {work.round}, {work.phase}) {how}"
+        if code == -signal.SIGKILL:
+            return f"{what} (out of memory?)"
+        return what if worker.begun else f"{what} before it began. {_GUARD}"
 
     def _end(self) -> None:
         for worker in self._workers:

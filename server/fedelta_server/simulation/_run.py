@@ -12,7 +12,7 @@ from fedelta._files import replaced
 from fedelta.errors import ConfigError
 from fedelta.execution import offered_name
 from fedelta.local import client_plan
-from fedelta_server.plan import wanted_facts
+from fedelta_server.plan import plan_of, wanted_facts
 from fedelta_server.simulation._benches import make_learner
 from fedelta_server.simulation._delays import NO_DELAYS, Delays, Scaled
 from fedelta_server.simulation._desk import Desk, Watch
@@ -87,6 +87,7 @@ def simulate(
     """
     given = dataclasses.replace(options or Options(), **keywords)
     read = read_job(job, given.changes, given.environment)
+    plan_of(read.spec)  # refused before anything is begun, as when it is submitted
     sites = sites_of(given.data, given.clients, read.spec.job.seed)
     if given.evaluator_data is not None:
         sites = sites.with_central(given.evaluator_data)

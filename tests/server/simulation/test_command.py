@@ -111,6 +111,7 @@ def test_a_job_that_pauses_says_so(folder: Path, caplog: pytest.LogCaptureFixtur
         (("--clients", "4"), "has 3 entries; 4 clients"),
         (("--set", "rounds.maxx=3"), "rounds.maxx"),
         (("--set", "aggregator.name=meen"), "did you mean 'mean'"),
+        (("--set", "aggregator={name='krum', byzantine=1}", "--set", "rounds.clients=2"), "aggregator 'krum' needs"),
         (("--set", "job.learner=other"), "wait for ever"),
         (("--delays", "normal:1"), "half-normal"),
         (("--slow", "aa=2"), "no client 'aa'; they are a to c"),

@@ -1,5 +1,9 @@
 """Simulations in several processes, and their ends."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +41,26 @@ def test_what_cannot_be_sent_to_processes_is_refused() -> None:
 
     with pytest.raises(LearnerError, match="cannot be sent to other processes"):
         simulate(job(), Local, data=FOUR, workers=2)
+
+
+def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    """Processes import the script, which would begin the simulation again in each of them."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from fedelta_server.simulation import simulate\n"
+        "from tests.server.simulation.learners import Toward\n"
+        f"simulate({job()!r}, Toward, data={FOUR!r}, workers=2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert 'below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
 
 
 def test_an_interrupt_ends_it_with_what_was_reached() -> None:
