@@ -10,8 +10,8 @@ _MOST_NAMED = 5
 
 
 def missing_clients(job: Job, clients: Iterable[Client], busy: Collection[str], now: float) -> str:
-    """The clients that a job waits for; empty where it waits for none."""
-    if not job.waits:
+    """The clients that a job waits for; empty where it waits for none, or goes on with those that it has."""
+    if not job.waits or job.at_work:
         return ""
     fit = trainable(clients, job, now)
     ready = sum(name not in busy for name in fit)

@@ -117,6 +117,7 @@ def test_without_a_number_a_share_of_the_clients_is_at_work(share: str, expected
     h, job = begun(f"max = 2\n{share}buffer = 3", *THREE, "dee")
     h.join("eve")
     assert len(at_work(h, job)) == expected + 1, "of five"
+    assert h.engine.waiting_for(h.job(job), h.now) == ""
 
 
 def test_the_first_clients_wait_for_each_other_and_later_ones_for_nobody() -> None:
