@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fedelta.errors import NameInUseError, UnknownSessionError
+from fedelta.errors import BadRequestError, NameInUseError, UnknownSessionError
 from fedelta_server.engine._state import LIVENESS_SECONDS, Client
 from fedelta_server.engine.events import ClientRegistered, SessionEvent
 
@@ -22,7 +22,13 @@ class Clients:
         return len(self._by_name)
 
     def register(self, event: ClientRegistered) -> None:
-        """Opens a session. Raises `NameInUseError` while another one under the name is live."""
+        """Opens a session. Raises `NameInUseError` while another one under the name is live.
+
+        A session is one client's: raises `BadRequestError` where it was opened under another name.
+        """
+        holder = self._by_session.get(event.session)
+        if holder is not None and holder.name != event.name:
+            raise BadRequestError(f"the session is that of client {holder.name!r}; open another one for {event.name!r}")
         known = self._by_name.get(event.name)
         if known is not None and known.session == event.session:
             known.learners, known.labels = event.learners, event.labels

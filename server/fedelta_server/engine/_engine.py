@@ -232,6 +232,7 @@ class Engine:
         if reason := unusable(job):
             raise ConfigError(reason)
         self._work.change_state(job, JobState.RUNNING)
+        self._rounds.judge(job)
         self._rounds.advance(job, event.at)
         self._rounds.open_all(event.at)
 

@@ -127,7 +127,7 @@ def test_an_attempt_fails_without_counting_where_clients_only_declined() -> None
     h.decline("ada")
     assert h.job(job).state is JobState.RUNNING
     (failed,) = h.of_kind(records.RoundFailed)
-    assert failed.counted is False  # type: ignore[attr-defined]  # the kind is known
+    assert failed.counted is False
     h.join("bob")
     h.fail("bob")
     assert h.job(job).state is JobState.PAUSED

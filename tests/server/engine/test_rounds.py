@@ -305,6 +305,19 @@ def test_a_second_live_process_under_a_name_is_refused_and_a_dead_one_replaced()
     register(session("ada"))
 
 
+def test_a_session_is_that_of_one_client() -> None:
+    h = Harness()
+    h.join("ada")
+    taken = events.ClientRegistered(at=h.now, name="bob", session=session("ada"), learners=("digits:Digits",))
+    with pytest.raises(BadRequestError, match="the session is that of client 'ada'; open another one for 'bob'"):
+        h.send(taken)
+    h.send(events.ClientLeft(at=h.now, session=session("ada")))
+    with pytest.raises(BadRequestError, match="'ada'"):
+        h.send(taken)
+    h.join("ada")
+    assert [client.name for client in h.engine.clients] == ["ada"]
+
+
 def test_a_process_that_takes_the_place_of_a_dead_one_goes_on_with_its_assignment() -> None:
     h = Harness()
     h.submit(toml(rounds="max = 1\nclients = 1"))
