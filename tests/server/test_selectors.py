@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedelta.config import SelectorPart
@@ -52,6 +52,7 @@ some_candidates = st.lists(
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40)
 @given(candidates=some_candidates, size=st.integers(1, 40), round_=st.integers(51, 99), seed=st.integers(0, 1000))
 def test_every_selector_draws_the_same_again_and_as_many_as_it_is_to(
     name: str, candidates: list[Candidate], size: int, round_: int, seed: int
@@ -66,6 +67,7 @@ def test_every_selector_draws_the_same_again_and_as_many_as_it_is_to(
 
 
 @pytest.mark.parametrize("name", ["uniform", "poisson", "stratified", "power-of-choice"])
+@settings(max_examples=40)
 @given(data=st.data(), candidates=some_candidates, size=st.integers(1, 10), seed=st.integers(0, 1000))
 def test_a_missing_client_that_was_not_drawn_changes_nobody_elses_place(
     name: str, data: st.DataObject, candidates: list[Candidate], size: int, seed: int
@@ -89,7 +91,7 @@ def test_uniform_draws_by_the_rank_that_versions_before_plans_drew_by(names: set
 
 
 def test_uniform_gives_each_client_the_same_chance() -> None:
-    rounds = 4000
+    rounds = 2000
     counts = Counter(
         name for number in range(rounds) for name in selector("uniform").select(clients(10), draw(3, number))
     )
@@ -103,7 +105,7 @@ def test_all_takes_everybody() -> None:
 
 def test_poisson_draws_each_client_by_itself() -> None:
     """The size is binomial: for n = 20 and rate = 0.3 its mean is 6 and its variance 4.2."""
-    rounds, rate, count = 4000, 0.3, 20
+    rounds, rate, count = 2000, 0.3, 20
     drawn = [set(selector("poisson", rate=rate).select(clients(count), draw(1, number))) for number in range(rounds)]
     sizes = [len(each) for each in drawn]
     mean = sum(sizes) / rounds

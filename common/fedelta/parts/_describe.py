@@ -3,12 +3,12 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from fedelta.config import JobSpec, Part, json_schema, table_schema
 from fedelta.config._describe import default_in_words, range_in_words, type_in_words
 from fedelta.config._settings import settings
-from fedelta.errors import ConfigError
 from fedelta.parts._aggregation import Needs
 from fedelta.parts._combination import requires, synchronous
 from fedelta.parts._registry import SLOTS, Slot, find, known
@@ -50,26 +50,29 @@ class PartInfo:
 
 def describe(slot: Slot, name: str) -> PartInfo:
     """What is to be known of a part. Raises `ConfigError` where it is not installed."""
-    entries = known(slot)
-    if name not in entries:
+    if name not in known(slot):
         find(slot, name)
-    entry = entries[name]
-    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
+    entry = known(slot)[name]
     try:
         part: Any = find(slot, name)
-        doc, declares, parameters = inspect.getdoc(part) or "", tuple(_declared(part)), tuple(_parameters(part))
-    except ConfigError as error:
-        part, doc, declares, parameters = None, str(error), (), ()
+        return _info(slot, entry, inspect.getdoc(part) or "", tuple(_declared(part)), tuple(_parameters(part)))
+    except Exception as error:  # a third party's code
+        return _info(slot, entry, str(error) or repr(error))
+
+
+def _info(
+    slot: Slot, entry: EntryPoint, doc: str, declares: tuple[str, ...] = (), parameters: tuple[Parameter, ...] = ()
+) -> PartInfo:
     return PartInfo(
         slot=slot.name,
-        name=name,
-        default=name == slot.default,
+        name=entry.name,
+        default=entry.name == slot.default,
         summary=" ".join(doc.partition("\n\n")[0].split()),
         description=doc,
         declares=declares,
         parameters=parameters,
         source=entry.value,
-        package=package,
+        package=f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "",
     )
 
 
@@ -121,15 +124,15 @@ def job_schema() -> dict[str, Any]:
 def part_schema(kind: type[Part]) -> dict[str, Any]:
     """The JSON schema of the tables that name one of the installed parts of a kind."""
     slot = SLOTS[kind.SLOT]
-    return {"oneOf": [_named(find(slot, name), kind, name) for name in known(slot) if _loads(slot, name)]}
+    return {"oneOf": [table for name in known(slot) if (table := _usable(slot, name)) is not None]}
 
 
-def _loads(slot: Slot, name: str) -> bool:
+def _usable(slot: Slot, name: str) -> dict[str, Any] | None:
+    """The table of a part; None where it cannot be loaded."""
     try:
-        find(slot, name)
-    except ConfigError:
-        return False
-    return True
+        return _named(find(slot, name), slot.kind, name)
+    except Exception:  # a third party's code
+        return None
 
 
 def _named(part: type, kind: type[Part], name: str) -> dict[str, Any]:
