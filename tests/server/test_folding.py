@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from fedelta.config import parse_job
-from fedelta.errors import FedeltaError
+from fedelta.errors import FedeltaError, StorageError
 from fedelta_server.aggregate import file_digest
 from fedelta_server.engine import Job, ModelRef, effects
 from fedelta_server.folding import discount, make_version
 from fedelta_server.manifest import decode
+from fedelta_server.store._fs import FileSystem
 from fedelta_server.store.files import Files
 from tests.server.aggregate.tensor_files import read, write_model, write_update
 
@@ -91,3 +92,20 @@ def test_a_fold_that_fails_leaves_nothing_and_names_what_is_missing(tmp_path: Pa
         make_version(scene.files, scene.job, scene.effect)
     assert list((tmp_path / "state" / "temp").iterdir()) == []
     assert list((tmp_path / "state" / "states").rglob("*.safetensors")) == []
+
+
+class NoStates(FileSystem):
+    """A disk on which no state gets its name."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        if target.parent.parent.name == "states":
+            raise StorageError(f"{target}: no room")
+        super().rename(source, target)
+
+
+def test_a_state_that_cannot_be_kept_leaves_nothing_either(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    with pytest.raises(StorageError, match="no room"):
+        make_version(Files(tmp_path / "state", NoStates()), scene.job, scene.effect)
+    assert list((tmp_path / "state" / "temp").iterdir()) == []
+    assert len(list((tmp_path / "state" / "models").iterdir())) == 1

@@ -14,6 +14,7 @@ import pytest
 
 from fedelta.cli._exit import ExitCode
 from fedelta.tensors import UPDATE_METADATA
+from fedelta.v1 import admin_pb2 as admin
 from fedelta_server import folding
 from fedelta_server.aggregate import fold
 from fedelta_server.manifest import Manifest, encode
@@ -28,6 +29,7 @@ MEDIAN = '[aggregator]\nname = "geometric-median"\n[server_optimizer]\nname = "y
 KRUM = '[aggregator]\nname = "krum"\nbyzantine = 0\n'
 PLANS = [ADAM, SCAFFOLD, NOVA, MEDIAN, KRUM]
 ROUNDS = 4
+SHORT = "max = 2\nclients = 1"
 BUFFERED = "max = 3\nclients = 2\nbuffer = 2"
 
 
@@ -224,3 +226,24 @@ def test_an_asynchronous_job_without_a_site(with_buffer: Path) -> None:
     assert [(each["round"], each["others"], each["weight"]) for each in rounds][:2] == [(1, 2, 0), (2, 1, 5)]
     assert rounds[0]["change"] == 0
     assert rounds[1]["change"] > 0
+
+
+def test_the_schedule_of_an_extended_job_is_that_of_its_rounds_then(tmp_path: Path) -> None:
+    """The job file says 2 rounds; versions 3 and 4 were made along the longer cosine."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, keep=Keep(updates=4)) as system:
+            client = await system.joined("a")
+            job_id = await system.submit(f"{job_toml(SHORT)}{ADAM}")
+            for number in range(4):
+                if number == 2:
+                    await system.watch(job_id)
+                    await system.operator.ExtendJob(admin.ExtendJobRequest(job_id=job_id, rounds_max=4))
+                await client.push((await client.work()).id, _update(number, 0, False))
+            await system.watch(job_id)
+            await system.settle()
+
+    asyncio.run(scenario())
+    code, report = verified(tmp_path)
+    assert (code, links(report)) == (0, [])
+    assert verdicts(report) == ["checked", *["recomputed"] * 4]
