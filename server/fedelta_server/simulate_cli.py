@@ -1,8 +1,11 @@
 """`fedelta simulate`."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,7 +13,7 @@ from fedelta.cli._exit import ExitCode
 from fedelta.cli._options import plain_option
 
 if TYPE_CHECKING:
-    from fedelta_server.simulation import History, Options
+    from fedelta_server.simulation import Delays, History, Options
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -62,21 +65,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--force", is_flag=True, help="Overwrite that file.")
 @plain_option
 def simulate(
-    job: Path,
-    learner: str,
-    data: str | None,
-    clients: int | None,
-    evaluator_data: Path | None,
-    workers: int,
-    delay_words: str,
-    slow: tuple[str, ...],
-    changes: tuple[str, ...],
-    device: str,
-    threads: int,
-    json_path: Path | None,
-    out: Path | None,
-    force: bool,
-    plain: bool,
+    job: Path, learner: str, delay_words: str, slow: tuple[str, ...], json_path: Path | None, plain: bool, **given: Any
 ) -> None:
     """Run the job file JOB with many clients on this machine, without a network.
 
@@ -93,30 +82,24 @@ def simulate(
     \b
     The exit code says how the job ended:
       0 finished, 1 stopped or failed, 3 paused.
-    Ctrl-C ends it; what was asked for with --json and --out is written all the same.
+    Ctrl-C or SIGTERM ends it; what was asked for with --json and --out is written all the same.
     """
     # Before numpy is imported, which reads it then: as trainer processes have it.
-    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
-    from fedelta_server.simulation import Options, Scaled, parse_delays
+    os.environ["OPENBLAS_NUM_THREADS"] = str(given["threads"])
+    from fedelta_server.simulation import Options
 
     _check_folder(json_path, "--json")
-    _check_folder(out, "--out")
-    delays = parse_delays(delay_words)
-    factors = dict(_factor(each) for each in slow)
-    options = Options(
-        clients=clients,
-        data=data,
-        evaluator_data=evaluator_data,
-        workers=workers,
-        delays=Scaled(delays, factors) if factors else delays,
-        changes=changes,
-        environment=os.environ,
-        out=out,
-        force=force,
-        device=device,
-        threads=threads,
-    )
+    _check_folder(given["out"], "--out")
+    # What is not named here are the fields of `Options`.
+    options = Options(delays=_delays(delay_words, slow), environment=os.environ, **given)
     click.get_current_context().exit(_run(job, learner, options, json_path, plain=plain))
+
+
+def _delays(words: str, slow: tuple[str, ...]) -> "Delays":
+    from fedelta_server.simulation import Scaled, parse_delays
+
+    delays, factors = parse_delays(words), dict(map(_factor, slow))
+    return Scaled(delays, factors) if factors else delays
 
 
 def _run(job: Path, learner: str, options: "Options", json_path: Path | None, *, plain: bool) -> int:
@@ -128,15 +111,33 @@ def _run(job: Path, learner: str, options: "Options", json_path: Path | None, *,
 
     began = time.monotonic()
     try:
-        with Screen(plain=plain) as screen:
+        with _sigterm_interrupts() as terminated, Screen(plain=plain) as screen:
             history = simulate(job, learner, options=dataclasses.replace(options, watch=screen.tell))
     except SimulationInterrupted as interrupted:
         _write(interrupted.history, json_path)
         click.echo(f"interrupted; {ending(interrupted.history, time.monotonic() - began)}")
+        if terminated:
+            raise SystemExit(ExitCode.TERMINATED) from None
         raise
     _write(history, json_path)
     click.echo(ending(history, time.monotonic() - began))
     return _exit_code(history)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[list[int]]:
+    """Lets SIGTERM end a simulation as Ctrl-C does. What it gives is no longer empty when that has happened."""
+    signals: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _exit_code(history: "History") -> int:

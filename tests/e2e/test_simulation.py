@@ -9,6 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fedelta.admin import JobState
 from fedelta.demo.processes import Federation
 from fedelta_server.simulation import simulate
@@ -94,7 +96,8 @@ def test_every_plan_makes_the_models_of_a_real_job(running: Federation) -> None:
         assert [version.digest for version in history.versions] == digests(info), name
 
 
-def test_ctrl_c_ends_it_with_what_was_reached(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_what_was_reached(tmp_path: Path, number: int, code: int) -> None:
     data = shards(tmp_path / "data")
     (tmp_path / "job.toml").write_text(job(acts={"b/2": "hold"}))
     out = tmp_path / "history.json"
@@ -110,9 +113,12 @@ def test_ctrl_c_ends_it_with_what_was_reached(tmp_path: Path) -> None:
         assert process.stdout is not None
         held = next(line for line in process.stdout if "b holds in round 2" in line)
         assert held
-        # As a terminal does it: to all processes of the group.
-        os.killpg(process.pid, signal.SIGINT)
+        if number == signal.SIGINT:
+            # As a terminal does it: to all processes of the group.
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         said = process.stdout.read()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "interrupted; running after 1 round" in said
     assert [version["number"] for version in json.loads(out.read_text())["versions"]] == [0, 1]
