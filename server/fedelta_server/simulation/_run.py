@@ -100,6 +100,8 @@ def _check(options: Options, sites: Sites) -> None:
     """Raises `ConfigError` before anything is begun."""
     if options.workers < 1 or options.resident < 1:
         raise ConfigError("workers and resident must be at least 1")
+    if options.device == "auto":
+        raise ConfigError("device: a simulation does not choose one; say cpu, cuda or another that torch knows")
     slow = options.delays.factors if isinstance(options.delays, Scaled) else {}
     stranger = next((name for name in (*slow, *options.labels) if name not in sites.indices), None)
     if stranger is not None:

@@ -116,6 +116,7 @@ def test_a_job_that_pauses_says_so(folder: Path, caplog: pytest.LogCaptureFixtur
         (("--delays", "normal:1"), "half-normal"),
         (("--slow", "aa=2"), "no client 'aa'; they are a to c"),
         (("--slow", "a"), "CLIENT=FACTOR"),
+        (("--device", "auto"), "say cpu, cuda"),
         (("--json", "no/such/place.json"), "no directory"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
