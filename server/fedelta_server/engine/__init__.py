@@ -5,8 +5,11 @@ commits in one transaction before it runs the step's *effects*. The engine's own
 records, so that the same records, read back from the store, rebuild it.
 """
 
+from fedelta_server.engine._client import LIVENESS_SECONDS, Client
 from fedelta_server.engine._engine import Engine
-from fedelta_server.engine._state import LIVENESS_SECONDS, Assignment, Client, Job, Made, ModelRef, StateRef, task_seed
+from fedelta_server.engine._phases import Assignment, task_seed
+from fedelta_server.engine._refs import Made, ModelRef, StateRef
+from fedelta_server.engine._state import Job
 from fedelta_server.engine._work import Step
 
 __all__ = [

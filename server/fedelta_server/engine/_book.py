@@ -9,18 +9,9 @@ from fedelta.config import parse_job
 from fedelta.errors import NotFoundError
 from fedelta_server.engine import records
 from fedelta_server.engine._buffer import Buffer
-from fedelta_server.engine._state import (
-    Assignment,
-    Evaluation,
-    Job,
-    Made,
-    ModelRef,
-    Phase,
-    Round,
-    StateRef,
-    UpdateRef,
-    evaluation_timer,
-)
+from fedelta_server.engine._phases import Assignment, Evaluation, Phase, Round, evaluation_timer
+from fedelta_server.engine._refs import Made, ModelRef, StateRef, UpdateRef
+from fedelta_server.engine._state import Job
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 
 

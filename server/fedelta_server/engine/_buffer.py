@@ -12,7 +12,7 @@ from fedelta_server.engine.records import ParticipationEnded, VersionMade
 from fedelta_server.engine.words import Outcome
 
 if TYPE_CHECKING:
-    from fedelta_server.engine._state import Phase
+    from fedelta_server.engine._phases import Phase
 
 _NO_DROP = (Outcome.DECLINED, Outcome.RELEASED, Outcome.CANCELLED)
 """How parts end without an update that say nothing of whether the client could give one."""

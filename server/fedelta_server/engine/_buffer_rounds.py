@@ -4,8 +4,9 @@ from fedelta._words import plural
 from fedelta_server.engine import effects, events, records
 from fedelta_server.engine._buffer import Buffer
 from fedelta_server.engine._failing import pause_reason, with_reasons
+from fedelta_server.engine._phases import weighted_mean
 from fedelta_server.engine._selection import Cohort, askable, trainable
-from fedelta_server.engine._state import Job, weighted_mean
+from fedelta_server.engine._state import Job
 from fedelta_server.engine._work import Work
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 

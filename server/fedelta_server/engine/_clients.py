@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fedelta.errors import BadRequestError, NameInUseError, UnknownSessionError
-from fedelta_server.engine._state import LIVENESS_SECONDS, Client
+from fedelta_server.engine._client import LIVENESS_SECONDS, Client
 from fedelta_server.engine.events import ClientRegistered, SessionEvent
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable
 
 from fedelta_server.engine._clients import Clients
+from fedelta_server.engine._phases import Phase
 from fedelta_server.engine._selection import draw_further, trainable
-from fedelta_server.engine._state import Job, Phase
+from fedelta_server.engine._state import Job
 
 
 def replacements(job: Job, clients: Clients, busy: Collection[str], now: float) -> list[str]:

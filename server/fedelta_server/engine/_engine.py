@@ -14,13 +14,15 @@ from fedelta.errors import (
 from fedelta_server.engine import events, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._buffer import Buffer
+from fedelta_server.engine._client import Decline
 from fedelta_server.engine._clients import Clients
 from fedelta_server.engine._endings import ending
 from fedelta_server.engine._evaluations import Evaluations
 from fedelta_server.engine._extension import check_extension
 from fedelta_server.engine._judging import unusable
+from fedelta_server.engine._phases import MAX_METRIC, Assignment, Round
 from fedelta_server.engine._rounds import Rounds
-from fedelta_server.engine._state import MAX_METRIC, Assignment, Decline, Job, Round
+from fedelta_server.engine._state import Job
 from fedelta_server.engine._timers import Timers
 from fedelta_server.engine._waiting import describe_refusals, missing_clients, open_evaluations, refusals
 from fedelta_server.engine._work import Step, Work

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable
 from fedelta._words import plural
 from fedelta.errors import BadRequestError, NotFoundError, WrongStateError
 from fedelta_server.engine import records
+from fedelta_server.engine._phases import Assignment, Evaluation, weighted_mean
 from fedelta_server.engine._selection import draw_evaluators, fitting
-from fedelta_server.engine._state import Assignment, Evaluation, Job, weighted_mean
+from fedelta_server.engine._state import Job
 from fedelta_server.engine._work import Work
 from fedelta_server.engine.words import Outcome, PhaseKind
 

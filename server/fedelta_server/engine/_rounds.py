@@ -12,9 +12,10 @@ from fedelta_server.engine._dropouts import replacements, surplus_reason
 from fedelta_server.engine._evaluations import Evaluations
 from fedelta_server.engine._failing import pause_reason, with_reasons
 from fedelta_server.engine._judging import judge, unusable
+from fedelta_server.engine._phases import Round, weighted_mean
 from fedelta_server.engine._selection import Cohort
 from fedelta_server.engine._sharing import Turn, next_turn
-from fedelta_server.engine._state import Job, Round, weighted_mean
+from fedelta_server.engine._state import Job
 from fedelta_server.engine._work import Work
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 

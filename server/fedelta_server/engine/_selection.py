@@ -11,8 +11,9 @@ from fedelta.config import RoundsConfig
 from fedelta.parts import Draw
 from fedelta_server.engine._asking import asking, check_drawn
 from fedelta_server.engine._buffer import Buffer
+from fedelta_server.engine._client import Client
 from fedelta_server.engine._clients import Clients
-from fedelta_server.engine._state import Client, Job
+from fedelta_server.engine._state import Job
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from fedelta._words import plural
+from fedelta_server.engine._client import Client
 from fedelta_server.engine._selection import trainable
-from fedelta_server.engine._state import Client, Job
+from fedelta_server.engine._state import Job
 
 _MOST_NAMED = 5
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from fedelta_server.engine import effects, records
 from fedelta_server.engine._book import Book
 from fedelta_server.engine._clients import Clients
-from fedelta_server.engine._state import PICKUP_SECONDS, Assignment, Job, Phase
+from fedelta_server.engine._phases import PICKUP_SECONDS, Assignment, Phase
+from fedelta_server.engine._state import Job
 from fedelta_server.engine._timers import Timers
 from fedelta_server.engine.effects import Effect
 from fedelta_server.engine.records import Record

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fedelta_server.engine._state import ModelRef, StateRef
+from fedelta_server.engine._refs import ModelRef, StateRef
 
 
 @dataclass(frozen=True)

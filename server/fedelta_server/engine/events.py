@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fedelta.config import JobSpec
-from fedelta_server.engine._state import ModelRef, StateRef
+from fedelta_server.engine._refs import ModelRef, StateRef
 from fedelta_server.engine.words import Outcome
 
 

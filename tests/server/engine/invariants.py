@@ -5,7 +5,7 @@ from collections import Counter
 
 from fedelta_server.engine import Client, Engine, Job, records
 from fedelta_server.engine._evaluations import MOST_WAITING
-from fedelta_server.engine._state import Phase
+from fedelta_server.engine._phases import Phase
 from fedelta_server.engine.words import JobState, Outcome, PhaseKind
 from tests.server.engine.buffer_invariants import check_buffer, check_enough_at_work
 
