@@ -57,7 +57,8 @@ def test_a_control_counts_once_its_update_is_folded(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         learner, shared = drifting(tmp_path), control(10)
-        async with FakeCoordinator() as fake, started(fake.address, tmp_path, learner=learner):
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path, learner=learner) as client:
+            await client.says("connected")  # importing torch takes its time
             fake.fates |= {"first": True, "second": False}
             assert await step(fake, 2.0, id="first", round=1) == ([-2, -2], [2, 2])
             assert fake.fetched_shared == []
