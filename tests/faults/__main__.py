@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedelta.errors import FedeltaError
 from tests.faults.catalog import CATALOG
-from tests.faults.plans import carry_out, changing, drawn, plans
+from tests.faults.plans import asynchronous, carry_out, changing, drawn, plans
 from tests.faults.power import cut, shoot
 from tests.faults.reference import References
 from tests.faults.resident import resident
@@ -40,7 +40,7 @@ def _carry_out(folder: Path, count: int, seed: int) -> Table:
     for keep_names in (False, True):
         _cut_power(folder / f"power-{keep_names}", table, keep_names=keep_names)
     with resident(folder / "federation") as federation:
-        for plan in (*plans(drawn(count, seed), seed), *changing()):
+        for plan in (*plans(drawn(count, seed), seed), *changing(), *asynchronous()):
             result = carry_out(plan, federation, references)
             table.add(result)
             if not result.good:

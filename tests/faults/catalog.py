@@ -187,6 +187,15 @@ HUNG = Fault(kind="trainer hung", whom="trainer", point="in training", act="hang
 AT_VERSIONS = (*_kills("coordinator", {"before fold": _ROUND}), *_kills("coordinator", {"before commit": _MADE}))
 """Aimed at no client's part."""
 
+_NUMBERED = ('"ParticipationEnded"', '"job":"{job}"', '"outcome":"accepted"', '"number":{round}')
+
+AT_BUFFERS = (
+    *_kills("coordinator", {"before commit": _NUMBERED}),
+    *_kills("coordinator", {"after making a version": ("{job}.{round}.",)}),
+    *_kills("coordinator", {"before commit": _MADE}),
+)
+"""Of asynchronous rounds: when an update is accepted, and when a version is made of those that were."""
+
 CATALOG = (
     *_COORDINATOR_KILLED,
     *_CLIENT_KILLED,

@@ -55,7 +55,7 @@ def _watch_work(points: Points) -> None:
     around_awaited(points, trainer.Trainer, "do", "work", lambda _, command, *__: _named(command))
     around_awaited(points, courier.Courier, "deliver", "delivery", lambda _, given, *__: str(given.id))
     around(points, results.Results, "keep", "keeping the result", lambda _, given, __: str(given.id))
-    around(points, spool.States, "pend", "pending state", lambda *words: words[-1])
+    around(points, spool.States, "pend", "pending state", lambda *words, **_: words[-1])
     around(points, spool.States, "settle", "settling", lambda _, fates: " ".join(fates))
     deliver = taken(courier.Courier, "deliver")
 

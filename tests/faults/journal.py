@@ -2,8 +2,9 @@
 
 import base64
 import sqlite3
+from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ class Version:
     attempt: int
     digest: bytes
     clients: tuple[str, ...]
+    sources: tuple[tuple[int, int], ...] = ()
+    """Asynchronous rounds: the round and the attempt of each client's assignment."""
+
+    def assignments(self, job: str) -> tuple[str, ...]:
+        """The ids of those whose updates are in it."""
+        sources = self.sources or ((self.number, self.attempt),) * len(self.clients)
+        found = zip(self.clients, sources, strict=True)
+        return tuple(f"{job}.{round_}.{attempt}.train.{name}" for name, (round_, attempt) in found)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class JobRecords:
     """The rounds that were closed."""
     folded: tuple[str, ...]
     """The ids of the assignments whose updates are in a version, as often as they are."""
+    asked: Counter[tuple[int, str]] = field(default_factory=Counter)
+    """How often each client was asked to train in each round."""
 
 
 def read(path: Path, job: str) -> JobRecords:
@@ -43,13 +54,19 @@ def read(path: Path, job: str) -> JobRecords:
         versions=versions,
         accepted=tuple(_assignment(each) for each in found if _accepts(each)),
         closed=tuple(each["number"] for each in found if each["type"] == "RoundClosed"),
-        folded=tuple(f"{job}.{each.number}.{each.attempt}.train.{name}" for each in versions for name in each.clients),
+        folded=tuple(each for version in versions for each in version.assignments(job)),
+        asked=Counter((each["round"], name) for each in found if _asks(each) for name in each["clients"]),
     )
 
 
 def _version(record: dict[str, Any]) -> Version:
     digest = base64.b64decode(record["digest"])
-    return Version(record["version"], record.get("attempt", 0), digest, tuple(record.get("clients", ())))
+    sources = tuple((round_, attempt) for round_, attempt in record.get("sources", ()))
+    return Version(record["version"], record.get("attempt", 0), digest, tuple(record.get("clients", ())), sources)
+
+
+def _asks(record: dict[str, Any]) -> bool:
+    return record["type"] in ("PhaseOpened", "PhaseExtended") and record["phase"] == "train"
 
 
 def _accepts(record: dict[str, Any]) -> bool:

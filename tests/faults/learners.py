@@ -50,7 +50,7 @@ class Uneven(Learner):
         shared = np.random.default_rng(task.round)
         for name, shape in _SHAPES.items():
             pull = _PULL.get(task.client, 0.0) / examples * shared.normal(size=shape)
-            step = 0.5 * self.velocity.get(name, np.float32(0.0)) + 0.1 * np.random.normal(size=shape)
+            step = self._memory(task) * self.velocity.get(name, np.float32(0.0)) + 0.1 * np.random.normal(size=shape)
             self.velocity[name] = step.astype(np.float32)
             model[name] += (pull + step).astype(np.float32)
             self._reach("in training")
@@ -66,6 +66,10 @@ class Uneven(Learner):
 
     def load_durable_state(self, state: Mapping[str, Any]) -> None:
         self.velocity = dict(state)
+
+    def _memory(self, task: Task) -> float:
+        """In asynchronous rounds none: what it starts with depends on what of its own was folded by then."""
+        return float(task.config.get("memory", 0.5))
 
     def _reach(self, point: str) -> None:
         if self._points is not None:

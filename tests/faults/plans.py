@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults import journal
-from tests.faults.catalog import AT_VERSIONS, CATALOG, HUNG, Fault
+from tests.faults.catalog import AT_BUFFERS, AT_VERSIONS, CATALOG, HUNG, Fault
 from tests.faults.journal import JobRecords
 from tests.faults.learners import NAMES
 from tests.faults.orders import Orders
@@ -27,6 +27,8 @@ max = {rounds}
 {rules}
 [evaluate]
 every = 1
+[train]
+memory = {memory}
 """
 
 
@@ -49,6 +51,8 @@ class Plan:
     """More of the job's [rounds]."""
     open: bool = False
     """Whether it is for the coordinator to say who is in a version."""
+    buffered: bool = False
+    """Whether its rounds are asynchronous."""
 
     def __str__(self) -> str:
         return "; ".join(f"round {hit.round}, {hit.client}: {hit.fault}" for hit in self.hits) or "no fault"
@@ -118,11 +122,19 @@ def changing() -> Iterator[Plan]:
         yield Plan(f"deadline{number}", hits, rules=f'clients = {len(NAMES)}\ndeadline = "2s"', open=True)
 
 
+def asynchronous() -> Iterator[Plan]:
+    """Plans of asynchronous rounds: what the coordinator is at when it dies, for each version that it makes."""
+    for number, fault in enumerate(AT_BUFFERS):
+        hits = tuple(Hit(fault, round_, "a") for round_ in range(1, ROUNDS + 1))
+        yield Plan(f"buffered{number}", hits, rules=f"clients = {len(NAMES)}\nbuffer = 3", open=True, buffered=True)
+
+
 def carry_out(plan: Plan, federation: Resident, references: References) -> Result:
     """Runs the plan's job while its faults happen, and checks what came of it."""
     job, result = f"{plan.name}-1", Result(plan)
     given = [_give(hit, job, federation) for hit in plan.hits]
-    federation.run(_JOB.format(name=plan.name, seed=SEED, rounds=ROUNDS, rules=plan.rules))
+    memory = 0.0 if plan.buffered else 0.5
+    federation.run(_JOB.format(name=plan.name, seed=SEED, rounds=ROUNDS, rules=plan.rules, memory=memory))
     for hit, (orders, name) in zip(plan.hits, given, strict=True):
         if orders.withdraw(name):
             result.missed.append(hit.fault)
@@ -149,13 +161,17 @@ def repeated(records: JobRecords, plan: Plan, trainings: Counter[tuple[int, str]
     """What was accepted or folded twice, and trainings that were begun again although nothing was missing."""
     twice = [each for found in (records.accepted, records.folded) for each, n in Counter(found).items() if n > 1]
     needed = Counter((hit.round, hit.client) for hit in plan.hits if hit.fault.retrains or hit.fault.drops)
-    again = [f"training of {part}" for part, done in trainings.items() if done > 1 + needed[part]]
+    asked = records.asked if plan.buffered else Counter(dict.fromkeys(trainings, 1))
+    again = [f"training of {part}" for part, done in trainings.items() if done > asked[part] + needed[part]]
     return sorted(twice + again)
 
 
 def _different(records: JobRecords, plan: Plan, references: References) -> list[str]:
     made = [version for version in records.versions if version.number]
-    expected = references.digests([version.clients for version in made])
+    if plan.buffered:
+        expected = references.buffered(plan.name, made)
+    else:
+        expected = references.digests([version.clients for version in made])
     wrong = [
         f"version {each.number}"
         for each, digest in zip(records.versions, expected, strict=True)

@@ -1,5 +1,6 @@
 """The model without any fault: made here, without a coordinator, from the updates that a job's records name."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from fedelta_server.aggregate.optimizers.sgd import Sgd
 from fedelta_server.aggregate.rules.mean import Mean
 from fedelta_server.engine import task_seed
 from fedelta_server.engine.words import PhaseKind
+from tests.faults.journal import Version
 from tests.faults.learners import Uneven
 
 SEED = 11
@@ -42,6 +44,15 @@ class Reference:
     def train(self, names: Collection[str]) -> list[WeightedUpdate]:
         """The updates of the next round."""
         return [self._train(name, self._version + 1) for name in sorted(names)]
+
+    def give(self, name: str, round_: int, attempt: int) -> WeightedUpdate:
+        """The update of a client that started from the version before a round, for the next version to be made."""
+        out = self.folder / f"{name}.{round_}.{attempt}.update"
+        seed = task_seed(SEED, round_, PhaseKind.TRAIN, name, attempt)
+        task = Task(round=round_, client=name, seed=seed, config={"memory": 0.0})
+        done = self._bench.train(task, self._model(round_ - 1), out)
+        stale = self._version + 1 - round_
+        return WeightedUpdate(name, out, done.examples, discount=1 / math.sqrt(1 + stale))
 
     def fold(self, updates: Sequence[WeightedUpdate]) -> bytes:
         """Makes the next version of these updates; returns its digest."""
@@ -85,3 +96,16 @@ class References:
             made = Reference(self._folder / str(len(self._known)))
             self._known[key] = [made.digest, *(made.fold(made.train(names)) for names in key)]
         return self._known[key]
+
+    def buffered(self, folder: str, made: Sequence[Version]) -> list[bytes]:
+        """The digests of the versions of an asynchronous job, by what its records say is in them."""
+        reference = Reference(self._folder / folder)
+        return [
+            reference.digest,
+            *(
+                reference.fold(
+                    [reference.give(name, *source) for name, source in zip(each.clients, each.sources, strict=True)]
+                )
+                for each in made
+            ),
+        ]
