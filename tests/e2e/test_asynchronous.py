@@ -39,6 +39,20 @@ def acknowledged(running: Federation, job_id: str) -> list[tuple[int, str, int, 
     return [(each.number, each.participation.client, each.round, each.attempt) for each in ended if each.number]
 
 
+def check_order(running: Federation, info: JobInfo, before: list[tuple[int, str, int, int]]) -> None:
+    """Each acknowledged update is in a version once, in the recorded order, and the late one with its staleness."""
+    after = acknowledged(running, info.id)
+    assert (len(before), after[:7]) == (7, before)
+    assert [number for number, *_ in after] == list(range(1, SIZE * VERSIONS + 1))
+    made = manifests(running, info.id)
+    folded = [(update.client, update.round, update.attempt) for each in made for update in each.updates]
+    assert folded == [tuple(where) for _, *where in after]
+    late = made[3].updates[1]
+    assert (late.client, late.round, late.staleness) == ("c", 1, 3)
+    counted = [part for part in info.rounds[3].clients if part.outcome is Outcome.ACCEPTED]
+    assert [part.client for part in counted] == [update.client for update in made[3].updates]
+
+
 def updates_of(running: Federation, made: Manifest) -> list[WeightedUpdate]:
     """The updates of a version as the paper has them: each is discounted by how stale it is."""
     folder = running.folder / "coordinator" / "updates" / made.job
@@ -101,16 +115,7 @@ def test_slow_clients_hold_up_nobody_and_a_killed_coordinator_loses_nothing(
         let_go(running, "b")
         info = finish(admin, job_id)
     assert info.state is JobState.FINISHED
-    after = acknowledged(running, job_id)
-    assert (len(before), after[:7]) == (7, before)
-    assert [number for number, *_ in after] == list(range(1, SIZE * VERSIONS + 1))
-    made = manifests(running, job_id)
-    folded = [(update.client, update.round, update.attempt) for each in made for update in each.updates]
-    assert folded == [tuple(where) for _, *where in after], "each acknowledged update once, in the recorded order"
-    late = made[3].updates[1]
-    assert (late.client, late.round, late.staleness) == ("c", 1, 3)
-    counted = [part for part in info.rounds[3].clients if part.outcome is Outcome.ACCEPTED]
-    assert [part.client for part in counted] == [update.client for update in made[3].updates]
+    check_order(running, info, before)
     check_versions(running, info, tmp_path)
     verified = json.loads(fedelta("verify", job_id, "--state", running.folder / "coordinator", "--json").stdout)
     assert [version["verdict"] for version in verified["versions"]] == ["checked", *["recomputed"] * VERSIONS]

@@ -6,13 +6,10 @@ started from. So while an update is accepted it is known which version it will b
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from fedelta_server.engine._phases import Phase
 from fedelta_server.engine.records import ParticipationEnded, VersionMade
 from fedelta_server.engine.words import Outcome
-
-if TYPE_CHECKING:
-    from fedelta_server.engine._phases import Phase
 
 _NO_DROP = (Outcome.DECLINED, Outcome.RELEASED, Outcome.CANCELLED)
 """How parts end without an update that say nothing of whether the client could give one."""
@@ -33,7 +30,7 @@ class Buffer:
 
     size: int
     """So many updates make a version."""
-    open: dict[str, "Phase"] = field(default_factory=dict)
+    open: dict[str, Phase] = field(default_factory=dict)
     """By client: its training, a phase of its own, because nobody waits for anybody. Nobody has two."""
     held: list[Held] = field(default_factory=list)
     """The accepted updates that are in no version yet, in the order in which they were accepted."""
@@ -95,7 +92,7 @@ class Buffer:
 
     # What records change.
 
-    def begin(self, client: str, attempt: int, phase: "Phase") -> None:
+    def begin(self, client: str, attempt: int, phase: Phase) -> None:
         """A client was asked."""
         self.open[client] = phase
         self.asked[client] = attempt
