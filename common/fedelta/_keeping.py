@@ -7,9 +7,8 @@ from typing import Any
 
 from fedelta.errors import LearnerError
 from fedelta.learner import Learner
-from fedelta.local import Tensors
 from fedelta.models import LEARNER, PERSONAL, Own, Source, array_source, read_sections, write_sections
-from fedelta.parts import LocalTraining
+from fedelta.parts import LocalTraining, Tensors
 
 Sections = Mapping[str, Tensors]
 """Arrays by owner and name."""

@@ -21,9 +21,9 @@ from fedelta._arguments import build_model, needs_no_arguments
 from fedelta._keeping import Kept, StateFiles
 from fedelta.errors import LearnerError
 from fedelta.learner import EvalResult, Learner, Task, TrainResult
-from fedelta.local import NO_PLAN, ClientPlan, Site, given_by, local_part, read_shared, telling
+from fedelta.local import NO_PLAN, ClientPlan, given_by, local_part, read_shared, telling
 from fedelta.models import PERSONAL, Bound, Written, bind_split, is_torch_module, read_sections, split_model
-from fedelta.parts import LocalTraining
+from fedelta.parts import LocalTraining, Site
 
 __all__ = [
     "EvalOutcome",

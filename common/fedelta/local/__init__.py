@@ -7,7 +7,6 @@ from fedelta.local._exchange import given_by, read_shared
 from fedelta.local._facts import telling
 from fedelta.local._parts import FedDyn, FedNova, FedProx, FedSgd, Plain, Scaffold
 from fedelta.local._plan import KNOWN_FACTS, NO_PLAN, ClientPlan, client_plan, local_part, read_plan
-from fedelta.local._site import LocalResult, Site, Tensors
 
 __all__ = [
     "KNOWN_FACTS",
@@ -17,11 +16,8 @@ __all__ = [
     "FedNova",
     "FedProx",
     "FedSgd",
-    "LocalResult",
     "Plain",
     "Scaffold",
-    "Site",
-    "Tensors",
     "client_plan",
     "given_by",
     "local_part",

@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from fedelta.errors import LearnerError
-from fedelta.local._site import Site
+from fedelta.parts import Site
 
 if TYPE_CHECKING:
     from fedelta.torch import TorchLearner

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch.optim import SGD, Optimizer
 
-from fedelta.local._site import Site
 from fedelta.local._steps import Held, before_steps
+from fedelta.parts import Site
 
 
 @dataclass

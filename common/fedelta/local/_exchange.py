@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fedelta.local._site import LocalResult, Tensors
 from fedelta.models import Given, on_cpu, read_arrays
+from fedelta.parts import LocalResult, Tensors
 from fedelta.tensors import grouped, shared_group
 
 

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from fedelta.errors import LearnerError
 from fedelta.local._common import common_loop
 from fedelta.local._plan import KNOWN_FACTS
-from fedelta.local._site import Site
-from fedelta.parts import LocalTraining
+from fedelta.parts import LocalTraining, Site
 
 
 @contextmanager

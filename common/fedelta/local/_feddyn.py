@@ -2,8 +2,8 @@
 
 from torch.optim import Optimizer
 
-from fedelta.local._site import LocalResult, Site
 from fedelta.local._steps import Held, before_steps, on_parameters, parameters_of, received
+from fedelta.parts import LocalResult, Site
 
 GRADIENT = "gradient"
 """What h_i is called where it is kept: it converges to the gradient of the local loss."""

@@ -10,7 +10,7 @@ from fedelta.config import JobSpec
 from fedelta.errors import ConfigError
 from fedelta.learner import TrainResult
 from fedelta.local._common import common_loop
-from fedelta.local._site import LocalResult, Site
+from fedelta.parts import LocalResult, Site
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

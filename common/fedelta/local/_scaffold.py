@@ -5,8 +5,8 @@ from collections import Counter
 import torch
 from torch.optim import Optimizer
 
-from fedelta.local._site import LocalResult, Site
 from fedelta.local._steps import Held, before_steps, on_parameters, parameters_of
+from fedelta.parts import LocalResult, Site
 
 CONTROL = "control"
 """What the control is called where it is shared and where it is kept."""

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fedelta.errors import LearnerError
-from fedelta.local._site import Site, Tensors
 from fedelta.models import is_torch_module
+from fedelta.parts import Site, Tensors
 
 
 class Held(NamedTuple):

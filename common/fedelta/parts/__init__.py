@@ -15,6 +15,7 @@ from fedelta.parts._local import LocalTraining
 from fedelta.parts._optimization import Block, Schedule, ServerOptimizer, Step
 from fedelta.parts._registry import SLOTS, Slot, build, find, known, slot_of
 from fedelta.parts._selection import Candidate, Draw, Selector, Sizing
+from fedelta.parts._site import LocalResult, Site, Tensors
 from fedelta.parts._stopping import History, RoundFacts, StopRule
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Coordinatewise",
     "Draw",
     "History",
+    "LocalResult",
     "LocalTraining",
     "Measure",
     "Measured",
@@ -36,10 +38,12 @@ __all__ = [
     "Schedule",
     "Selector",
     "ServerOptimizer",
+    "Site",
     "Sizing",
     "Slot",
     "Step",
     "StopRule",
+    "Tensors",
     "Updates",
     "Weighted",
     "build",

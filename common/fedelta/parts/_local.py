@@ -1,9 +1,8 @@
 """Local training: what a plan adds to the training at the clients."""
 
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
-if TYPE_CHECKING:
-    from fedelta.local import LocalResult, Site
+from fedelta.parts._site import LocalResult, Site
 
 
 class LocalTraining(Protocol):
@@ -21,7 +20,7 @@ class LocalTraining(Protocol):
     keeps_state: ClassVar[bool]
     """Whether something of it stays at the client from one assignment to the next."""
 
-    def train(self, site: "Site") -> "LocalResult":
+    def train(self, site: Site) -> LocalResult:
         """Trains at a client: `site.train()` with what the part adds to it.
 
         Raises `LearnerError` where it cannot be added to what the learner does: never trains without it.
