@@ -366,3 +366,11 @@ def test_a_single_failure_is_not_counted_in_words() -> None:
     h, job = ready("max = 1\nclients = 1\nattempts = 1", "ada")
     h.fail("ada", "no")
     assert h.job(job).reason == "round 1 failed: 0 updates came in, at least 1 is needed (ada: no)"
+
+
+def test_clients_that_fail_alike_are_told_of_once() -> None:
+    h, job = ready("max = 1\nattempts = 1", "ada", "bob", "cyd", "dan", "eve")
+    h.fail("bob", "no data")
+    for name in ("ada", "cyd", "dan", "eve"):
+        h.fail(name, "no loss()")
+    assert h.job(job).reason.endswith("(bob: no data; ada, cyd, dan and 1 other: no loss())")
