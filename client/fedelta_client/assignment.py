@@ -39,8 +39,8 @@ DEADLINE_SECONDS = 0.1
 
 GONE = (AssignmentEndedError, ForeignAssignmentError, NotFoundError)
 """The coordinator no longer wants it, or not from here."""
-REFUSED = (PayloadError, BadRequestError)
-"""The coordinator looked at the result and has recorded that it does not count."""
+RECORDED = PayloadError
+"""The coordinator looked at the result and has recorded that it does not count. Other refusals it must be told of."""
 
 log = logging.getLogger("fedelta.client")
 
@@ -112,7 +112,7 @@ class Worker:
             raise
         except GONE as error:
             log.info("dropped: %s", error)
-        except REFUSED as error:
+        except RECORDED as error:
             log.error("the coordinator refused the result: %s", error)
         except DeclinedError as error:
             log.info("declined: %s", error)
@@ -136,7 +136,7 @@ class Worker:
     ) -> None:
         try:
             await self._courier.give_up(assignment, kind, message, retry_after)
-        except (*GONE, *REFUSED) as answer:
+        except (*GONE, RECORDED, BadRequestError) as answer:
             log.debug("that was not recorded: %s", answer)
 
     async def hand_back(self, assignment: pb.Assignment) -> None:

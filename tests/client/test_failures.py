@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fedelta.errors import BadRequestError
 from fedelta.v1 import coordinator_pb2 as pb
 from fedelta_client.config import TrainerSettings
 from fedelta_client.trainer import Trainer
@@ -47,6 +48,23 @@ def test_a_trainer_that_dies_is_reported_and_replaced(tmp_path: Path, do: str, m
             failure = await fake.next("ReportFailure")
             assert (failure.kind, failure.message) == (pb.FAILURE_KIND_TRAINER_DIED, message)
             assert await next_update_comes_from(fake) != pid
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("kind", "call"), [("TRAIN", "PushUpdate"), ("EVALUATE", "ReportEvaluation")])
+def test_a_result_that_the_coordinator_cannot_take_is_given_up(tmp_path: Path, kind: str, call: str) -> None:
+    """It has recorded nothing: without a word from the client the round would wait until the lease ends."""
+
+    async def scenario() -> None:
+        async with FakeCoordinator() as fake, started(fake.address, tmp_path):
+            fake.refusals[call] = [BadRequestError("metric 'loss' is 1e300, not a finite number in reason")]
+            fake.assign(pb.AssignmentKind.Value(f"ASSIGNMENT_KIND_{kind}"), model_file())
+            failure = await fake.next("ReportFailure")
+            assert (failure.kind, failure.message) == (
+                pb.FAILURE_KIND_CLIENT,
+                "metric 'loss' is 1e300, not a finite number in reason",
+            )
 
     asyncio.run(scenario())
 
