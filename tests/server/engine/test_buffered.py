@@ -188,8 +188,7 @@ def test_a_job_in_which_nobody_gets_anywhere_is_paused_with_the_reason() -> None
             h.fail(name, "ValueError: no data")
     assert h.job(job).state is JobState.PAUSED
     assert h.job(job).reason == (
-        "round 1 failed twice; the last time: 2 clients in a row gave no update "
-        "(ada, bob: ValueError: no data)"
+        "round 1 failed twice; the last time: 2 clients in a row gave no update (ada, bob: ValueError: no data)"
     )
     assert [each.attempt for each in h.of_kind(records.RoundFailed)] == [1, 2]
     h.send(events.ResumeRequested(at=h.now, job=job))
