@@ -1,6 +1,7 @@
 """What all tests share: the leak check."""
 
 import gc
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+# A shell that starts the tests in the background has them ignore these, and what they start would inherit it. Handlers
+# are not inherited: what is started has the usual behaviour again.
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 GRACE_SECONDS = 5.0
 """Threads and sockets that are being closed may take this long to be gone."""
